@@ -1,0 +1,3 @@
+//! The vehicle simulator.
+
+fn main() {}

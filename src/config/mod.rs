@@ -1,0 +1,290 @@
+//! The configuration, resolved: typed, validated, with every default filled in.
+//!
+//! `file` is the JSON as operators write it (the reference server's keys and ours), `resolve` turns it
+//! and the environment into a [`Config`], reporting every error at once. A `Config` holds no live object.
+
+pub mod file;
+pub mod resolve;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Everything that the server needs to know before it starts.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The mTLS port.
+    pub listener: Listener,
+    /// Bounds of one connection.
+    pub session: Session,
+    /// Which record type goes where, and when it is acked.
+    pub routes: Vec<Route>,
+    /// What is accepted from vehicles beyond the default.
+    pub policy: Policy,
+    /// The dispatchers that routes use.
+    pub dispatchers: Dispatchers,
+    /// Plain-HTTP listeners: health, metrics.
+    pub admin: Admin,
+    /// Log level and form.
+    pub log: Log,
+    /// How the process ends.
+    pub shutdown: Shutdown,
+}
+
+/// The mTLS listener.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// Bind host; empty means all interfaces.
+    pub host: String,
+    /// Bind port; 0 picks a free one.
+    pub port: u16,
+    /// Certificates.
+    pub tls: Tls,
+    /// From accept to the end of the TLS handshake.
+    pub handshake_timeout: Duration,
+    /// From the handshake to the end of the request headers.
+    pub header_timeout: Duration,
+    /// Connections in all; above, new ones wait in the kernel's backlog.
+    pub max_connections: usize,
+    /// Connections per client address; above, new ones are closed.
+    pub max_connections_per_address: usize,
+    /// TLS handshakes that may run at the same time.
+    pub max_handshakes: usize,
+}
+
+/// Certificates of the mTLS listener.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// PEM bundle that vehicles' certificates must chain to.
+    pub ca_file: PathBuf,
+    /// PEM chain, leaf first.
+    pub server_cert: PathBuf,
+    /// PEM private key.
+    pub server_key: PathBuf,
+}
+
+/// Bounds of one connection.
+#[derive(Clone, Debug)]
+pub struct Session {
+    /// Longest message that is processed; a longer one gets the error response.
+    pub max_message_bytes: usize,
+    /// Longest message that is read at all; a longer one closes the connection with 1009.
+    pub max_frame_bytes: usize,
+    /// Frames that one message may be cut into.
+    pub max_fragments: usize,
+    /// Pings that a client may send per second.
+    pub max_pings_per_second: u32,
+    /// Without any frame for so long, the connection is closed.
+    pub idle_timeout: Duration,
+    /// Without any frame for so long, the server pings.
+    pub ping_interval: Duration,
+    /// Records handed off and not settled; above, the server stops reading from this vehicle.
+    pub max_unsettled: usize,
+    /// Bytes of replies that the vehicle has not taken; above, the connection is closed.
+    pub max_unread_reply_bytes: usize,
+    /// A reply must leave within this time.
+    pub write_timeout: Duration,
+    /// `X-TXID` becomes the connection id when it is a UUID.
+    pub connection_id_from_header: bool,
+}
+
+/// What is accepted from vehicles.
+#[derive(Clone, Debug, Default)]
+pub struct Policy {
+    /// Messages per connection and interval; `None`: unlimited.
+    pub rate_limit: Option<RateLimit>,
+    /// Vehicles may send topic `connectivity` themselves.
+    pub connectivity_from_vehicles: bool,
+}
+
+/// A sliding window over the messages of one connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RateLimit {
+    /// Messages per interval.
+    pub messages: usize,
+    /// The window.
+    pub interval: Duration,
+    /// What happens to a message over the limit.
+    pub over_limit: OverLimit,
+}
+
+/// What happens to a message over the rate limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OverLimit {
+    /// It waits: nothing is read from the vehicle until the window has room.
+    BackPressure,
+    /// It is dropped, unacked and counted.
+    Drop,
+}
+
+/// Where one record type goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The record type, as the envelope spells it.
+    pub topic: String,
+    /// In the order of the configuration, without repeats.
+    pub dispatchers: Vec<DispatcherName>,
+    /// When the vehicle is told.
+    pub ack: AckRule,
+}
+
+/// When a record is acked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AckRule {
+    /// As soon as it is handed off (what the reference does without `reliable_ack_sources`).
+    OnReceipt,
+    /// When every durable dispatcher of its route has delivered it.
+    AllDurable,
+    /// When this one has delivered it (`reliable_ack_sources`).
+    By(DispatcherName),
+}
+
+/// The dispatchers that a configuration can name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum DispatcherName {
+    /// Log lines.
+    Logger,
+    /// Kafka topics.
+    Kafka,
+    /// Google Pub/Sub topics.
+    Pubsub,
+    /// AWS Kinesis streams.
+    Kinesis,
+    /// A ZeroMQ PUB socket.
+    Zmq,
+    /// An MQTT broker.
+    Mqtt,
+    /// Redis channels.
+    Redis,
+    /// The embedded store.
+    Sqlite,
+}
+
+impl DispatcherName {
+    /// All of them.
+    pub const ALL: [Self; 8] =
+        [Self::Logger, Self::Kafka, Self::Pubsub, Self::Kinesis, Self::Zmq, Self::Mqtt, Self::Redis, Self::Sqlite];
+
+    /// As the configuration spells it.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Logger => "logger",
+            Self::Kafka => "kafka",
+            Self::Pubsub => "pubsub",
+            Self::Kinesis => "kinesis",
+            Self::Zmq => "zmq",
+            Self::Mqtt => "mqtt",
+            Self::Redis => "redis",
+            Self::Sqlite => "sqlite",
+        }
+    }
+
+    /// By its exact name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|dispatcher| dispatcher.label() == name)
+    }
+
+    /// Whether this build has it.
+    #[must_use]
+    pub fn is_built(self) -> bool {
+        match self {
+            Self::Logger => true,
+            Self::Kafka => cfg!(feature = "kafka"),
+            Self::Sqlite => cfg!(feature = "sqlite"),
+            Self::Pubsub | Self::Kinesis | Self::Zmq | Self::Mqtt | Self::Redis => false,
+        }
+    }
+
+    /// Whether "delivered" means that the record survives a crash of this process.
+    #[must_use]
+    pub fn is_durable(self) -> bool {
+        matches!(self, Self::Kafka | Self::Pubsub | Self::Kinesis | Self::Sqlite)
+    }
+}
+
+impl fmt::Display for DispatcherName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.label())
+    }
+}
+
+/// What dispatchers need, whether or not a route uses them.
+#[derive(Clone, Debug, Default)]
+pub struct Dispatchers {
+    /// Prefix of topics and streams: `<namespace>_<topic>`.
+    pub namespace: String,
+    /// Payloads as proto3 JSON instead of protobuf.
+    pub json: bool,
+    /// Kafka.
+    pub kafka: Option<Kafka>,
+    /// The embedded store.
+    pub sqlite: Option<Sqlite>,
+    /// Log lines.
+    pub logger: Logger,
+}
+
+/// Kafka.
+#[derive(Clone, Debug)]
+pub struct Kafka {
+    /// librdkafka properties, verbatim, over our defaults.
+    pub properties: BTreeMap<String, String>,
+    /// Records taken and not confirmed; above, vehicles wait.
+    pub max_unsettled: usize,
+    /// How long to look for a broker at start-up.
+    pub connect_timeout: Duration,
+}
+
+/// The embedded store.
+#[derive(Clone, Debug)]
+pub struct Sqlite {
+    /// The database file.
+    pub path: PathBuf,
+    /// Records older than this are removed; `None`: kept.
+    pub max_age: Option<Duration>,
+    /// Oldest records are removed above this file size in bytes; `None`: kept.
+    pub max_bytes: Option<u64>,
+    /// Records per commit, at most.
+    pub batch: usize,
+    /// How long a commit may wait for more records.
+    pub linger: Duration,
+    /// Records taken and not committed; above, vehicles wait.
+    pub max_unsettled: usize,
+}
+
+/// Log lines.
+#[derive(Clone, Debug, Default)]
+pub struct Logger {
+    /// Each value of `V` becomes an object that names its type.
+    pub verbose: bool,
+}
+
+/// Plain-HTTP listeners.
+#[derive(Clone, Debug, Default)]
+pub struct Admin {
+    /// `/status` (the reference's), `/livez`, `/readyz`.
+    pub status: Option<SocketAddr>,
+    /// `/metrics`, `/livez`, `/readyz`.
+    pub metrics: Option<SocketAddr>,
+}
+
+/// Logs.
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// Least severe level that is written.
+    pub level: tracing::level_filters::LevelFilter,
+    /// One JSON object a line instead of text.
+    pub json: bool,
+}
+
+/// How the process ends.
+#[derive(Clone, Copy, Debug)]
+pub struct Shutdown {
+    /// Connections are closed spread over this time.
+    pub drain: Duration,
+    /// From the signal to the exit, at most.
+    pub deadline: Duration,
+}

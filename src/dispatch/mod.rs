@@ -1,0 +1,100 @@
+//! Where records go: the one trait that every dispatcher implements, and the fan-out.
+//!
+//! To add a dispatcher: a file here, a cargo feature, a config struct, one arm in [`connect`], the
+//! contract suite (`tests/dispatchers/contract.rs`), a test against the real server, a row in the docs.
+
+pub mod fan_out;
+#[cfg(feature = "kafka")]
+pub mod kafka;
+pub mod logger;
+pub mod metrics;
+pub mod outbox;
+pub mod receipt;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
+
+use std::fmt;
+use std::time::Instant;
+
+use futures_util::future::BoxFuture;
+
+pub use fan_out::{Blocked, Route, Target};
+pub use metrics::DispatcherMetrics;
+pub use outbox::Outbox;
+pub use receipt::{Outcome, Outlet, Receipt, Settled};
+
+use crate::config::DispatcherName;
+use crate::record::Record;
+
+/// A way out of the process.
+///
+/// No ack, metric or error-report code belongs in an implementation: the receipt does all of that.
+pub trait Dispatcher: fmt::Debug + Send + Sync + 'static {
+    /// Its name in the configuration, the metrics and the logs.
+    fn name(&self) -> DispatcherName;
+
+    /// Hands a record off without blocking. The receipt is settled later (or at once), exactly once:
+    /// `delivered` when the record is safe by this dispatcher's own criterion, else `failed`.
+    ///
+    /// # Errors
+    /// [`Full`] gives the receipt back when there is no room; the caller waits for [`Outbox::room`]
+    /// and offers the same record again, before any later record of its vehicle.
+    fn dispatch(&self, record: &Record, receipt: Receipt) -> Result<(), Full>;
+
+    /// The bound on unsettled records.
+    fn outbox(&self) -> &Outbox;
+
+    /// Whether records that it is given now are likely to be delivered; sampled for `/readyz`.
+    fn health(&self) -> Health;
+
+    /// Delivers what it holds, until `deadline`. Whatever is left is settled as lost.
+    fn close(&self, deadline: Instant) -> BoxFuture<'_, ()>;
+}
+
+/// No room; the receipt comes back unsettled.
+#[derive(Debug)]
+pub struct Full(pub Receipt);
+
+/// A dispatcher's state, for operators.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// Delivering.
+    Healthy,
+    /// Not delivering, and why.
+    Unhealthy(String),
+}
+
+/// Why a record was not delivered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DispatchError {
+    /// The other side refused it, or it expired.
+    #[error("{0}")]
+    Refused(String),
+    /// It cannot be sent in this form.
+    #[error("{0}")]
+    Unsendable(String),
+    /// The dispatcher was closed first.
+    #[error("closed before the record was delivered")]
+    Closed,
+}
+
+/// Why a dispatcher did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The configuration is not usable.
+    #[error("{dispatcher}: {message}")]
+    Config {
+        /// Which.
+        dispatcher: DispatcherName,
+        /// What is wrong with which key.
+        message: String,
+    },
+    /// The other side cannot be reached, or is not ready.
+    #[error("{dispatcher}: {message}")]
+    Unreachable {
+        /// Which.
+        dispatcher: DispatcherName,
+        /// Where it was looked for, what happened, and for how long it was tried.
+        message: String,
+    },
+}

@@ -1,0 +1,35 @@
+//! The fleet telemetry server: vehicles stream to it over WebSockets and mutual TLS, it hands their
+//! records to Kafka and other dispatchers, and tells a vehicle "received" once its record is safe.
+//!
+//! ```text
+//! vehicle ══mTLS══▶ listener ─▶ identity ─▶ session ─▶ envelope ─▶ record ─▶ policy ─▶ dispatch ─▶ Kafka, SQLite, …
+//!    ▲                                         │                                          │
+//!    └────────────── ack / error bytes ◀───────┴───────────── Receipt settles ◀───────────┘
+//! ```
+//!
+//! The modules below are in pipe order. Imports point right along the pipe, or down to `config` and
+//! `metrics`; `session` composes the stages to its right.
+
+pub mod app;
+pub mod shutdown;
+
+pub mod listener;
+
+pub mod identity;
+
+pub mod session;
+
+pub mod envelope;
+
+pub mod record;
+
+pub mod policy;
+
+pub mod dispatch;
+
+pub mod admin;
+pub mod cli;
+pub mod config;
+pub mod logging;
+pub mod metrics;
+pub mod proto;

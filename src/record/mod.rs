@@ -1,0 +1,152 @@
+//! A record: what a vehicle sent, checked, rewritten and ready to hand off.
+//!
+//! `kind` names record types, `wire` walks protobuf fields, `transform` rewrites a payload in one walk,
+//! `decoded` and `json` are the value forms that some dispatchers need (made at most once per record),
+//! `connectivity` makes the records that the server itself sends.
+
+pub mod connectivity;
+pub mod decoded;
+pub mod json;
+pub mod kind;
+pub mod transform;
+pub mod wire;
+
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+pub use decoded::Decoded;
+pub use kind::{RecordKind, Topics};
+
+use crate::identity::Identity;
+
+/// What all records of one connection share.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// From the verified certificate.
+    pub identity: Identity,
+    /// The label of the connection: the vehicle's `X-TXID` when it is a UUID, else ours.
+    pub connection_id: Box<str>,
+    /// `X-Network-Interface`, escaped and cut.
+    pub network_interface: Box<str>,
+    /// The `Version` request header, escaped and cut; the header `device_client_version` of records.
+    pub client_version: Box<str>,
+}
+
+/// One record. A clone is a reference count; the payload is never copied.
+#[derive(Clone, Debug)]
+pub struct Record(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    kind: RecordKind,
+    /// Payload, then txid, in one allocation.
+    bytes: Box<[u8]>,
+    payload_len: u32,
+    origin: Arc<Origin>,
+    received: Received,
+    decoded: OnceLock<Result<Decoded, transform::PayloadError>>,
+    json: OnceLock<Result<Box<[u8]>, json::JsonError>>,
+}
+
+/// When a record reached this server, on both clocks.
+#[derive(Clone, Copy, Debug)]
+pub struct Received {
+    /// Milliseconds since the epoch.
+    pub epoch_ms: u64,
+    /// For latencies.
+    pub at: Instant,
+}
+
+impl Received {
+    /// Now.
+    #[must_use]
+    pub fn now() -> Self {
+        let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        Self { epoch_ms: u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX), at: Instant::now() }
+    }
+}
+
+impl Record {
+    /// `payload_and_txid` holds the outgoing payload (`payload_len` bytes) followed by the txid.
+    ///
+    /// # Panics
+    /// If `payload_len` is greater than the buffer's length.
+    #[must_use]
+    pub fn new(
+        kind: RecordKind,
+        payload_and_txid: Box<[u8]>,
+        payload_len: usize,
+        origin: Arc<Origin>,
+        received: Received,
+    ) -> Self {
+        assert!(payload_len <= payload_and_txid.len(), "the payload lies within the buffer");
+        Self(Arc::new(Inner {
+            kind,
+            payload_len: u32::try_from(payload_len).expect("messages are bounded to far less than 4 GiB"),
+            bytes: payload_and_txid,
+            origin,
+            received,
+            decoded: OnceLock::new(),
+            json: OnceLock::new(),
+        }))
+    }
+
+    /// Joins a payload and a txid; for records that are not made on the hot path.
+    #[must_use]
+    pub fn from_parts(kind: RecordKind, payload: &[u8], txid: &[u8], origin: Arc<Origin>, received: Received) -> Self {
+        Self::new(kind, [payload, txid].concat().into(), payload.len(), origin, received)
+    }
+
+    /// The record's type.
+    #[must_use]
+    pub fn kind(&self) -> RecordKind {
+        self.0.kind
+    }
+
+    /// The outgoing protobuf payload (opaque bytes for custom topics).
+    #[must_use]
+    pub fn payload(&self) -> &[u8] {
+        &self.0.bytes[..self.0.payload_len as usize]
+    }
+
+    /// The transaction id that the vehicle chose; any bytes.
+    #[must_use]
+    pub fn txid(&self) -> &[u8] {
+        &self.0.bytes[self.0.payload_len as usize..]
+    }
+
+    /// The connection that the record came over.
+    #[must_use]
+    pub fn origin(&self) -> &Arc<Origin> {
+        &self.0.origin
+    }
+
+    /// The device id of the client certificate, which every output carries as the VIN.
+    #[must_use]
+    pub fn vin(&self) -> &str {
+        self.0.origin.identity.device_id()
+    }
+
+    /// When this server read the record.
+    #[must_use]
+    pub fn received(&self) -> Received {
+        self.0.received
+    }
+
+    /// The values of the payload, decoded once. Custom topics are [`Decoded::Opaque`].
+    ///
+    /// # Errors
+    /// When the payload is not the message that the topic promises; cannot happen for a payload that
+    /// came out of [`transform::rewrite`].
+    pub fn decoded(&self) -> Result<&Decoded, &transform::PayloadError> {
+        self.0.decoded.get_or_init(|| Decoded::decode(self.0.kind, self.payload())).as_ref()
+    }
+
+    /// The payload as proto3 JSON, rendered once; `{}` for custom topics.
+    ///
+    /// # Errors
+    /// When a value has no JSON form, such as a timestamp outside years 1 to 9999.
+    pub fn json(&self) -> Result<&[u8], &json::JsonError> {
+        self.0.json.get_or_init(|| json::render(self.0.kind, self.payload()).map(Into::into)).as_deref()
+    }
+}

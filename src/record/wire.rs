@@ -1,0 +1,1 @@
+//! Protobuf wire format: a walk over the fields of a message, without allocation.
