@@ -33,3 +33,13 @@ impl RateLimited {
         None
     }
 }
+
+/// What a vehicle sent, for a log line.
+#[must_use]
+pub fn escape(bytes: &[u8], max: usize) -> String {
+    let mut text: String = String::from_utf8_lossy(&bytes[..bytes.len().min(max)]).escape_debug().collect();
+    if bytes.len() > max {
+        text.push('…');
+    }
+    text
+}
