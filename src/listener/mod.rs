@@ -120,6 +120,14 @@ impl Listener {
         Self { tcp, shared: Arc::new(shared), connections }
     }
 
+    /// The bound address.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.tcp.local_addr()
+    }
+
     /// Accepts vehicles until the process drains, then waits for the sessions to end; gives up on them at
     /// the shutdown's deadline less `reserve`, which is left to the dispatchers.
     pub async fn run(self, reserve: Duration) {

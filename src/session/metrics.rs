@@ -3,6 +3,7 @@
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
 use super::SessionEnd;
+use crate::config;
 use crate::policy::DropReason;
 use crate::record::{RecordKind, Topics};
 
@@ -39,9 +40,10 @@ impl std::fmt::Debug for SessionMetrics {
 }
 
 impl SessionMetrics {
-    /// Registers the families with the current recorder.
+    /// Registers the families with the current recorder, and states the configured bounds.
     #[must_use]
-    pub fn register(topics: &Topics) -> Self {
+    pub fn register(topics: &Topics, bounds: &config::Session) -> Self {
+        state_bounds(bounds);
         let kinds = topics.table(|_, topic| {
             let family = |name: &'static str| counter!(name, "record_type" => topic.to_owned());
             PerKind {
@@ -108,5 +110,23 @@ impl SessionMetrics {
     pub(super) fn ended(&self, end: SessionEnd) {
         self.connections.decrement(1.0);
         self.ends[end.index()].increment(1);
+    }
+}
+
+/// One gauge per bound, so that a dashboard can draw usage against it.
+fn state_bounds(bounds: &config::Session) {
+    #[expect(clippy::cast_precision_loss, reason = "bounds are far below 2^52")]
+    for (bound, value) in [
+        ("message_bytes", bounds.max_message_bytes as f64),
+        ("frame_bytes", bounds.max_frame_bytes as f64),
+        ("fragments", bounds.max_fragments as f64),
+        ("pings_per_second", f64::from(bounds.max_pings_per_second)),
+        ("unsettled", bounds.max_unsettled as f64),
+        ("unread_reply_bytes", bounds.max_unread_reply_bytes as f64),
+        ("idle_timeout_seconds", bounds.idle_timeout.as_secs_f64()),
+        ("ping_interval_seconds", bounds.ping_interval.as_secs_f64()),
+        ("write_timeout_seconds", bounds.write_timeout.as_secs_f64()),
+    ] {
+        gauge!("limit", "bound" => bound).set(value);
     }
 }
