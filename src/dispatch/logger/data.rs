@@ -7,12 +7,12 @@ use prost_types::Timestamp;
 
 use crate::proto::vehicle_alerts::{Audience, VehicleAlert};
 use crate::proto::vehicle_connectivity::{ConnectivityEvent, VehicleConnectivity};
-use crate::proto::vehicle_data::{Doors, Field, LocationValue, Payload, TireLocation};
+use crate::proto::vehicle_data::{Field, Payload, TireLocation};
 use crate::proto::vehicle_error::VehicleError;
 use crate::record::Decoded;
 use crate::record::decoded::value::{Content, Enumerator, View};
 use crate::record::json::text::{self, List, Object};
-use crate::record::json::timestamp;
+use crate::record::json::{timestamp, write_doors, write_location};
 
 /// The member `data` of a record's log line: JSON with sorted members. `None` for topics whose payload is opaque.
 ///
@@ -68,7 +68,7 @@ impl Vehicle<'_> {
             match member {
                 Member::CreatedAt => write_date_time(out, payload.created_at.as_ref()),
                 Member::IsResend => text::boolean(out, payload.is_resend),
-                Member::Vin => text::html_safe_string(out, self.vin),
+                Member::Vin => text::log_safe_string(out, self.vin),
                 Member::Value(view) => self.write_value(out, *view),
             }
         }
@@ -86,7 +86,7 @@ impl Vehicle<'_> {
 
     fn write_content(&self, out: &mut String, content: Content<'_>) {
         match content {
-            Content::Text(value) => text::html_safe_string(out, value),
+            Content::Text(value) => text::log_safe_string(out, value),
             Content::Int(value) => text::integer(out, value),
             Content::Long(value) => text::integer(out, value),
             Content::Float(value) => text::float32(out, value),
@@ -94,7 +94,7 @@ impl Vehicle<'_> {
             Content::Bool(value) => text::boolean(out, value),
             // That the field is invalid is said by the kind, whatever the flag.
             Content::Invalid(_) if self.verbose => text::boolean(out, true),
-            Content::Invalid(_) => text::html_safe_string(out, "<invalid>"),
+            Content::Invalid(_) => text::log_safe_string(out, "<invalid>"),
             Content::Location(location) => write_location(out, location),
             Content::Doors(doors) => write_doors(out, doors),
             Content::Tires(tires) if self.is_semi_truck() => write_semi_truck_tires(out, tires),
@@ -110,25 +110,6 @@ impl Vehicle<'_> {
     fn is_semi_truck(&self) -> bool {
         self.vin.as_bytes().get(3) == Some(&b'T')
     }
-}
-
-fn write_location(out: &mut String, location: LocationValue) {
-    let mut object = Object::open(out);
-    text::float64(object.member("latitude"), location.latitude);
-    text::float64(object.member("longitude"), location.longitude);
-    object.close();
-}
-
-fn write_doors(out: &mut String, doors: Doors) {
-    let flags = [
-        ("DriverFront", doors.driver_front),
-        ("DriverRear", doors.driver_rear),
-        ("PassengerFront", doors.passenger_front),
-        ("PassengerRear", doors.passenger_rear),
-        ("TrunkFront", doors.trunk_front),
-        ("TrunkRear", doors.trunk_rear),
-    ];
-    text::flags(out, &flags);
 }
 
 fn write_tires(out: &mut String, tires: TireLocation) {
@@ -169,7 +150,7 @@ fn write_alert(out: &mut String, alert: &VehicleAlert) {
     if let Some(ended) = &alert.ended_at {
         text::integer(object.member("EndedAt"), timestamp::whole_seconds(ended));
     }
-    text::html_safe_string(object.member("Name"), &alert.name);
+    text::log_safe_string(object.member("Name"), &alert.name);
     if let Some(started) = &alert.started_at {
         text::integer(object.member("StartedAt"), timestamp::whole_seconds(started));
     }
@@ -178,11 +159,11 @@ fn write_alert(out: &mut String, alert: &VehicleAlert) {
 
 fn write_error(out: &mut String, error: &VehicleError) {
     let mut object = Object::open(out);
-    text::html_safe_string(object.member("Body"), &error.body);
+    text::log_safe_string(object.member("Body"), &error.body);
     if let Some(created) = &error.created_at {
         text::integer(object.member("CreatedAt"), timestamp::whole_seconds(created));
     }
-    text::html_safe_string(object.member("Name"), &error.name);
+    text::log_safe_string(object.member("Name"), &error.name);
     match error.tags.is_empty() {
         true => object.member("Tags").push_str("null"),
         false => write_tags(object.member("Tags"), &error.tags),
@@ -194,20 +175,20 @@ fn write_tags(out: &mut String, tags: &HashMap<String, String>) {
     let sorted: BTreeMap<_, _> = tags.iter().collect();
     let mut object = Object::open(out);
     for (key, value) in sorted {
-        text::html_safe_string(object.member_with(|out| text::html_safe_string(out, key)), value);
+        text::log_safe_string(object.member_with(|out| text::log_safe_string(out, key)), value);
     }
     object.close();
 }
 
 fn write_connectivity(out: &mut String, connectivity: &VehicleConnectivity, vin: &str) {
     let mut object = Object::open(out);
-    text::html_safe_string(object.member("ConnectionID"), &connectivity.connection_id);
+    text::log_safe_string(object.member("ConnectionID"), &connectivity.connection_id);
     let created = connectivity.created_at.as_ref().map_or(0, timestamp::whole_seconds);
     text::integer(object.member("CreatedAt"), created);
-    text::html_safe_string(object.member("NetworkInterface"), &connectivity.network_interface);
+    text::log_safe_string(object.member("NetworkInterface"), &connectivity.network_interface);
     let status = Enumerator::new(connectivity.status, ConnectivityEvent::as_str_name);
     write_enumerator(object.member("Status"), status);
-    text::html_safe_string(object.member("Vin"), vin);
+    text::log_safe_string(object.member("Vin"), vin);
     object.close();
 }
 

@@ -48,13 +48,13 @@ impl Logger {
     }
 
     fn log(&self, record: &Record) -> Result<(), DispatchError> {
-        let decoded = record.decoded().map_err(|error| DispatchError::Unsendable(error.to_string()))?;
-        if *decoded == Decoded::Opaque {
+        if !record.kind().is_known() {
             return Err(self.refuse(record));
         }
         if !enabled!(target: TARGET, Level::INFO) {
             return Ok(());
         }
+        let decoded = record.decoded().map_err(|error| DispatchError::Unsendable(error.to_string()))?;
         let vin = record.vin();
         if let Decoded::V(payload) = decoded {
             log_skipped(payload, vin);
@@ -123,14 +123,14 @@ fn log_skipped(payload: &Payload, vin: &str) {
 fn metadata(record: &Record, topics: &Topics) -> String {
     let mut out = String::new();
     let mut object = Object::open(&mut out);
-    text::html_safe_string(object.member("device_client_version"), &record.origin().client_version);
+    text::log_safe_string(object.member("device_client_version"), &record.origin().client_version);
     text::display(object.member("receivedat"), format_args!("\"{}\"", record.received().epoch_ms));
     // The reference server never sets these two.
     text::plain_string(object.member("timestamp"), "0");
-    text::html_safe_string(object.member("txid"), &printable(record.txid()));
-    text::html_safe_string(object.member("txtype"), topics.name(record.kind()));
+    text::log_safe_string(object.member("txid"), &printable(record.txid()));
+    text::log_safe_string(object.member("txtype"), topics.name(record.kind()));
     text::plain_string(object.member("version"), "0");
-    text::html_safe_string(object.member("vin"), record.vin());
+    text::log_safe_string(object.member("vin"), record.vin());
     object.close();
     out
 }

@@ -45,16 +45,12 @@ impl Decoded {
 /// Decodes as leniently as the hot path checks: prost alone refuses a known field number with an unexpected
 /// wire type and unknown groups nested more than 100 deep, both of which are merely unknown fields.
 fn message<M: Message + Default>(name: &str, payload: &[u8]) -> Result<M, PayloadError> {
-    M::decode(payload).or_else(|refused| {
+    M::decode(payload).or_else(|_| {
         known::fields(name, payload)
             .and_then(|known| M::decode(known.as_slice()).ok())
-            .ok_or_else(|| malformed(&refused))
+            // prost tells neither where nor, in a stable form, why.
+            .ok_or(PayloadError::Malformed { at: 0, reason: "does not decode" })
     })
-}
-
-/// prost tells neither where nor, in a stable form, why.
-fn malformed(_: &prost::DecodeError) -> PayloadError {
-    PayloadError::Malformed { at: 0, reason: "does not decode" }
 }
 
 #[cfg(test)]

@@ -119,14 +119,14 @@ fn write_content(out: &mut String, content: Content<'_>) {
     }
 }
 
-fn write_location(out: &mut String, location: LocationValue) {
+pub(crate) fn write_location(out: &mut String, location: LocationValue) {
     let mut object = Object::open(out);
     text::float64(object.member("latitude"), location.latitude);
     text::float64(object.member("longitude"), location.longitude);
     object.close();
 }
 
-fn write_doors(out: &mut String, doors: Doors) {
+pub(crate) fn write_doors(out: &mut String, doors: Doors) {
     let flags = [
         ("DriverFront", doors.driver_front),
         ("DriverRear", doors.driver_rear),

@@ -82,13 +82,21 @@ pub(crate) fn string(out: &mut String, text: &str) {
     quoted(out, text, |byte| byte < b' ' || matches!(byte, b'"' | b'\\'));
 }
 
-/// A string that is also safe inside HTML and JavaScript: escapes `<`, `>`, `&`, U+2028 and U+2029.
-pub(crate) fn html_safe_string(out: &mut String, text: &str) {
-    quoted(out, text, |byte| byte < b' ' || matches!(byte, b'"' | b'\\' | b'<' | b'>' | b'&' | LINE_SEPARATOR_LEAD));
+/// A string that is also safe in a log: escapes what Go's encoder escapes for the sake of web pages (`<`, `>`, `&`,
+/// line separators), and the control characters that terminals obey.
+pub(crate) fn log_safe_string(out: &mut String, text: &str) {
+    let special =
+        |byte| byte < b' ' || matches!(byte, b'"' | b'\\' | b'<' | b'>' | b'&' | DELETE | C1_LEAD | FORMAT_LEAD);
+    quoted(out, text, special);
 }
 
-/// The first byte of U+2028 and U+2029 in UTF-8 (and of others, which pass as they are).
-const LINE_SEPARATOR_LEAD: u8 = 0xe2;
+const DELETE: u8 = 0x7f;
+
+/// The first byte in UTF-8 of U+0080 to U+009F (and of others, which pass as they are).
+const C1_LEAD: u8 = 0xc2;
+
+/// The first byte in UTF-8 of line separators and of controls of the writing direction (and of others).
+const FORMAT_LEAD: u8 = 0xe2;
 
 /// `special` is true for the first byte of every character that may need an escape, and for no byte that
 /// continues a character.
@@ -115,7 +123,7 @@ fn escape(out: &mut String, character: char) {
         '\n' => out.push_str("\\n"),
         '\r' => out.push_str("\\r"),
         '\t' => out.push_str("\\t"),
-        '\0'..='\u{1f}' | '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => {
+        '\0'..='\u{1f}' | '<' | '>' | '&' | '\u{7f}'..='\u{9f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
             display(out, format_args!("\\u{:04x}", u32::from(character)));
         }
         other => out.push(other),
@@ -239,8 +247,9 @@ mod tests {
     }
 
     #[test]
-    fn html_safe_strings_escape_markup_and_line_separators() {
-        let escaped = "\"\\u003cb\\u003e\\u0026\\u2028\\u2029\u{2027}€\\n\"";
-        assert_eq!(written(html_safe_string, "<b>&\u{2028}\u{2029}\u{2027}€\n"), escaped);
+    fn strings_for_logs_escape_markup_and_what_terminals_obey() {
+        let text = "<b>&\u{2028}\u{2029}\u{202e}\u{2066}\u{7f}\u{9b}\u{a0}\u{2027}€";
+        let escaped = concat!(r#""\u003cb\u003e\u0026\u2028\u2029\u202e\u2066\u007f\u009b"#, "\u{a0}\u{2027}€\"");
+        assert_eq!(written(log_safe_string, text), escaped);
     }
 }
