@@ -1,4 +1,4 @@
-//! Log lines: form, level, and the limits that keep a broken peer from filling the disk.
+//! Keeps a broken peer from filling the disk.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -31,5 +31,20 @@ impl RateLimited {
         }
         self.skipped.fetch_add(1, Ordering::Relaxed);
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn permits_one_line_per_period_and_counts_the_rest() {
+        let limited = RateLimited::default();
+        assert_eq!(limited.permit(), Some(0));
+        assert_eq!(limited.permit(), None);
+        assert_eq!(limited.permit(), None);
+        limited.next.store(0, Ordering::Relaxed);
+        assert_eq!(limited.permit(), Some(2));
     }
 }
