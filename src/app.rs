@@ -2,7 +2,7 @@
 //! pipe order.
 
 use std::collections::BTreeMap;
-use std::future::Future;
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -103,6 +103,12 @@ pub async fn run(config: Config) -> Result<(), AppError> {
             let unsettled = dispatchers.iter().map(|dispatcher| dispatcher.outbox().used()).sum();
             Err(AppError::Interrupted { unsettled })
         }
+    }
+}
+
+impl fmt::Debug for App {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("App").field("listener", &self.listener).field("dispatchers", &self.dispatchers).finish_non_exhaustive()
     }
 }
 
@@ -299,12 +305,10 @@ impl Signals {
         Ok(Self { terminate: on(SignalKind::terminate())?, interrupt: on(SignalKind::interrupt())? })
     }
 
-    fn next(&mut self) -> impl Future<Output = ()> {
-        async {
-            tokio::select! {
-                _ = self.terminate.recv() => {}
-                _ = self.interrupt.recv() => {}
-            }
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
         }
     }
 }

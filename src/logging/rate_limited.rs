@@ -1,4 +1,4 @@
-//! Log lines: form, level, and the limits that keep a broken peer from filling the disk.
+//! Keeps a broken peer from filling the disk.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -34,12 +34,17 @@ impl RateLimited {
     }
 }
 
-/// What a vehicle sent, for a log line.
-#[must_use]
-pub fn escape(bytes: &[u8], max: usize) -> String {
-    let mut text: String = String::from_utf8_lossy(&bytes[..bytes.len().min(max)]).escape_debug().collect();
-    if bytes.len() > max {
-        text.push('…');
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn permits_one_line_per_period_and_counts_the_rest() {
+        let limited = RateLimited::default();
+        assert_eq!(limited.permit(), Some(0));
+        assert_eq!(limited.permit(), None);
+        assert_eq!(limited.permit(), None);
+        limited.next.store(0, Ordering::Relaxed);
+        assert_eq!(limited.permit(), Some(2));
     }
-    text
 }
