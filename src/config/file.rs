@@ -387,8 +387,11 @@ mod tests {
 
     #[test]
     fn keeps_the_case_of_keys_that_are_data() {
-        let config = parse(r#"{"records": {"v": ["kafka"], "V": ["logger"]}, "kafka": {"A.b": "1", "a.b": "2"}}"#);
-        assert_eq!(config.records.len(), 2);
+        let config =
+            parse(r#"{"records": {"v": ["kafka"], "V": ["logger"], "v": ["zmq"]}, "kafka": {"A.b": "1", "a.b": "2"}}"#);
+        let routes = [("v".to_owned(), vec!["zmq".to_owned()]), ("V".to_owned(), vec!["logger".to_owned()])];
+        assert_eq!(config.records, routes);
+        assert_eq!(config.problems.warnings, [Warning::RepeatedKey { key: "records.v".to_owned() }]);
         assert_eq!(config.kafka.unwrap().len(), 2);
     }
 
