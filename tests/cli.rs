@@ -141,6 +141,22 @@ fn checks_what_certificates_hold() {
     assert!(checked.stdout.contains("tls.server_cert: cert.pem: no certificate in this file\n"), "{}", checked.stdout);
 }
 
+#[cfg(feature = "kafka")]
+#[test]
+fn checks_the_names_and_values_of_kafka_properties() {
+    let folder = Folder::new(2100);
+    let text = fs::read_to_string(folder.folder.path().join("config.json")).unwrap();
+    let kafka = r#""kafka": {"bootstrap.servers": "b", "sasl.pasword": "hunter2", "acks": "most", "compression.type": "zstd"}, "tls""#;
+    folder.write("config.json", &text.replace("\"sqlite\"", "\"kafka\"").replace("\"tls\"", kafka));
+    let checked = folder.run(&["check"]);
+    assert_eq!(checked.code, 64, "{}", checked.stdout);
+    for text in ["kafka.sasl.pasword: No such configuration property", "kafka.acks: Invalid value"] {
+        assert!(checked.stdout.contains(&format!("error: config.json: {text}")), "{text} in {}", checked.stdout);
+    }
+    assert_eq!(checked.stdout.matches("error:").count(), 2, "{}", checked.stdout);
+    assert!(!checked.stdout.contains("hunter2"), "{}", checked.stdout);
+}
+
 #[test]
 fn checks_whether_certificates_have_expired() {
     let checked = Folder::new(2020).run(&["check"]);
@@ -171,4 +187,18 @@ fn shows_and_refuses_a_bundle_that_is_not_the_makers() {
     let verified = folder.run(&["certs", "verify", "--engineering", "ca.pem"]);
     assert!(verified.stdout.contains("the maker's engineering list"), "{}", verified.stdout);
     assert_eq!(folder.run(&["certs", "verify", "nowhere.pem"]).code, 1);
+}
+
+#[test]
+fn logs_in_the_configured_form() {
+    let folder = Folder::new(2100);
+    fs::remove_file(folder.folder.path().join("ca.pem")).unwrap();
+    let text = fs::read_to_string(folder.folder.path().join("config.json")).unwrap();
+    for (form, starts) in [("true", r#"{"context":"fleet-telemetry","error":"log_level: "#), ("false", "time=\"20")] {
+        let keys = format!(r#"{{"log_level": "loud", "json_log_enable": {form}, "port""#);
+        folder.write("config.json", &text.replace("{\"port\"", &keys));
+        let stderr = folder.run(&[]).stderr;
+        let line = stderr.lines().find(|line| line.contains("invalid_level")).unwrap();
+        assert!(line.starts_with(starts), "{line}");
+    }
 }

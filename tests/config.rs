@@ -10,6 +10,7 @@ use fleet_telemetry::config::{
     AckRule, Config, DispatcherName, Env, LoadError, OverLimit, Problems, RateLimit, Warning,
 };
 use fleet_telemetry::config::{load, resolve};
+use proptest::prelude::{any, prop, proptest};
 use serde_json::{Value, json};
 
 /// A configuration that starts, with `changes` over it; `null` removes a key.
@@ -116,6 +117,7 @@ fn takes_every_limit_of_ours() {
             "max_unread_reply_bytes": 2048, "write_timeout": "14s"
         },
         "sqlite": {"path": "x.db", "max_age": "30d", "max_bytes": 2_000_000, "batch": 2, "linger": 0, "max_unsettled": 3},
+        "records": {"V": ["kafka", "sqlite"]},
         "kafka": {"bootstrap.servers": "b"}, "kafka_options": {"max_unsettled": 4, "connect_timeout": "5s"},
         "shutdown": {"drain": "1s", "deadline": "2s"},
         "connection_id_from_header": false, "connectivity_from_vehicles": true
@@ -134,6 +136,15 @@ fn takes_every_limit_of_ours() {
     let kafka = config.dispatchers.kafka.unwrap();
     assert_eq!((kafka.max_unsettled, kafka.connect_timeout), (4, Duration::from_secs(5)));
     assert_eq!((config.shutdown.drain, config.shutdown.deadline), (Duration::from_secs(1), Duration::from_secs(2)));
+}
+
+#[test]
+fn fits_defaults_to_what_is_given() {
+    let limits = |limits: Value| config(json!({"limits": limits})).session;
+    assert_eq!(limits(json!({"idle_timeout": "30s"})).ping_interval, Duration::from_secs(15));
+    assert_eq!(limits(json!({"max_message_bytes": 8_000_000})).max_frame_bytes, 8_000_000);
+    assert_eq!(config(json!({"shutdown": {"deadline": "3s"}})).shutdown.drain, Duration::from_secs(3));
+    assert_eq!(config(json!({"limits": {"max_connections": 7}})).listener.max_connections_per_address, 7);
 }
 
 #[test]
@@ -336,5 +347,21 @@ fn says_where_a_file_is_broken_or_that_it_is_not_there() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "{\n  \"port\": 443\n  \"host\": \"\"\n}\n").unwrap();
     let broken = load(file.path(), &Env::default()).unwrap_err();
-    assert_eq!(broken.to_string(), format!("{}:3:3: expected `,` or `}}`, at: \"host\": \"\"", file.path().display()));
+    assert_eq!(
+        broken.to_string(),
+        format!("{}: line 3 column 3: expected `,` or `}}`, at: \"host\": \"\"", file.path().display())
+    );
+}
+
+proptest! {
+    #[test]
+    fn never_panics_whatever_the_file_holds(at in any::<prop::sample::Index>(), bytes: Vec<u8>, cut: bool) {
+        let mut text = std::fs::read("examples/reference-full.json").unwrap();
+        let at = at.index(text.len());
+        let until = if cut { text.len() } else { (at + bytes.len()).min(text.len()) };
+        text.splice(at..until, bytes);
+        if let Ok(file) = FileConfig::parse(&text) {
+            drop(resolve(file, &Env::default()));
+        }
+    }
 }
