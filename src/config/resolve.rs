@@ -82,11 +82,7 @@ fn rate_limit(limit: &file::RateLimit, problems: &mut Problems) -> Option<RateLi
         None | Some("back_pressure") => OverLimit::BackPressure,
         Some("drop") => OverLimit::Drop,
         Some(other) => {
-            problems.error(ConfigError::NotAllowed {
-                key: "rate_limit.over_limit".to_owned(),
-                value: other.to_owned(),
-                allowed: "back_pressure, drop".to_owned(),
-            });
+            problems.not_allowed("rate_limit.over_limit", other, "back_pressure, drop");
             OverLimit::BackPressure
         }
     };
@@ -166,11 +162,7 @@ fn address(key: &'static str, host: &str, port: u16, problems: &mut Problems) ->
         Err(_) => (bare, port).to_socket_addrs().ok().and_then(|mut addresses| addresses.next()),
     };
     if found.is_none() {
-        problems.error(ConfigError::NotAllowed {
-            key: key.to_owned(),
-            value: crate::logging::escape(host.as_bytes(), 100),
-            allowed: "IP addresses and host names that resolve".to_owned(),
-        });
+        problems.not_allowed(key, host, "IP addresses and host names that resolve");
     }
     found
 }
