@@ -1,9 +1,10 @@
 //! `fleet-telemetry check`: every problem that can be found without starting.
 
-use std::fmt::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
+#[cfg(feature = "kafka")]
+use rdkafka::error::KafkaError;
 use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
@@ -11,64 +12,29 @@ use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys};
 
 use super::certificate::{self, Certificate, Validity};
+use super::findings::Findings;
 use super::{EXIT_CONFIG, say};
-use crate::config::{self, Config, Env, LoadError, Tls};
+use crate::config::{self, Config, Env, Tls};
 
 pub(super) fn run(file: &Path) -> ExitCode {
     let (config, warnings) = match config::load(file, &Env::of_process()) {
         Ok(loaded) => loaded,
         Err(error) => {
-            say(&report(&error));
+            say(&Findings::of(&error).report());
             return ExitCode::from(EXIT_CONFIG);
         }
     };
-    let mut findings = Findings::default();
+    let mut findings = Findings::about(file);
     findings.warnings.extend(warnings.iter().map(ToString::to_string));
     check_certificates(&config.listener.tls, certificate::now(), &mut findings);
-    say(&findings.report(file));
+    #[cfg(feature = "kafka")]
+    check_kafka(&config, &mut findings);
+    say(&findings.report());
     if findings.errors.is_empty() {
         say(&format!("{}: good\n{}", file.display(), routes(&config)));
         return ExitCode::SUCCESS;
     }
     ExitCode::from(EXIT_CONFIG)
-}
-
-/// All problems of a configuration that does not load, one a line.
-pub(super) fn report(error: &LoadError) -> String {
-    match error {
-        LoadError::Invalid { file, problems } => {
-            let errors = problems.errors.iter().map(ToString::to_string).collect();
-            let warnings = problems.warnings.iter().map(ToString::to_string).collect();
-            Findings { errors, warnings }.report(file)
-        }
-        other => format!("error: {other}\n"),
-    }
-}
-
-#[derive(Debug, Default)]
-struct Findings {
-    errors: Vec<String>,
-    warnings: Vec<String>,
-}
-
-impl Findings {
-    fn error(&mut self, text: impl Into<String>) {
-        self.errors.push(text.into());
-    }
-
-    fn warn(&mut self, text: impl Into<String>) {
-        self.warnings.push(text.into());
-    }
-
-    fn report(&self, file: &Path) -> String {
-        let warnings = self.warnings.iter().map(|text| ("warning", text));
-        let errors = self.errors.iter().map(|text| ("error", text));
-        warnings.chain(errors).fold(String::new(), |mut report, (kind, text)| {
-            // Writing to a string cannot fail.
-            let _ = writeln!(report, "{kind}: {}: {text}", file.display());
-            report
-        })
-    }
 }
 
 /// What goes where, and when it is acked.
@@ -84,6 +50,21 @@ fn routes(config: &Config) -> String {
         format!("  {} -> {}; acked {ack}\n", route.topic, dispatchers.join(", "))
     });
     lines.collect()
+}
+
+/// Names and values of properties, as librdkafka sees them; no broker is asked.
+#[cfg(feature = "kafka")]
+fn check_kafka(config: &Config, findings: &mut Findings) {
+    for (key, value) in config.dispatchers.kafka.iter().flat_map(|kafka| &kafka.properties) {
+        let mut one = rdkafka::ClientConfig::new();
+        one.set(key, value);
+        match one.create_native_config() {
+            // Without the value, which may be a password under a misspelt name.
+            Err(KafkaError::ClientConfig(_, problem, ..)) => findings.error(format!("kafka.{key}: {problem}")),
+            Err(error) => findings.error(format!("kafka.{key}: {error}")),
+            Ok(_) => {}
+        }
+    }
 }
 
 fn check_certificates(tls: &Tls, now: i64, findings: &mut Findings) {

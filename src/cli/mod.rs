@@ -4,6 +4,7 @@ mod authorities;
 mod certificate;
 mod certs;
 mod check;
+mod findings;
 mod serve;
 
 use std::ffi::OsString;
@@ -32,22 +33,28 @@ Environment:
 #[derive(Debug, Parser)]
 #[command(name = "fleet-telemetry", version = VERSION, after_help = EXAMPLES)]
 struct Args {
-    /// The configuration file, JSON.
-    #[arg(long, global = true, value_name = "FILE", default_value = "config.json")]
-    config: PathBuf,
+    #[command(flatten)]
+    file: ConfigFile,
 
     #[command(subcommand)]
     command: Option<Command>,
 }
 
+#[derive(Debug, clap::Args)]
+struct ConfigFile {
+    /// The configuration, JSON [default: config.json]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the server (what happens without a subcommand, too).
-    Serve,
+    Serve(ConfigFile),
     /// Check the configuration and the certificates that it names, and report every problem.
     ///
     /// Exits with 0 when the server could start with them, else with 64.
-    Check,
+    Check(ConfigFile),
     /// Look at certificates.
     Certs(certs::Args),
 }
@@ -63,10 +70,18 @@ pub fn run() -> ExitCode {
             return u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from);
         }
     };
-    match args.command {
-        None | Some(Command::Serve) => serve::run(&args.config),
-        Some(Command::Check) => check::run(&args.config),
-        Some(Command::Certs(certs)) => certs::run(&certs),
+    let before = args.file;
+    match args.command.unwrap_or(Command::Serve(ConfigFile { config: None })) {
+        Command::Serve(file) => serve::run(&file.or(before)),
+        Command::Check(file) => check::run(&file.or(before)),
+        Command::Certs(certs) => certs::run(&certs),
+    }
+}
+
+impl ConfigFile {
+    /// The option may stand on either side of the subcommand.
+    fn or(self, before: Self) -> PathBuf {
+        self.config.or(before.config).unwrap_or_else(|| PathBuf::from("config.json"))
     }
 }
 
@@ -87,9 +102,14 @@ fn go_style(argument: OsString) -> OsString {
 mod tests {
     use super::*;
 
-    fn parse(arguments: &[&str]) -> Args {
+    /// The file that `serve` or `check` uses.
+    fn file(arguments: &[&str]) -> PathBuf {
         let arguments = std::iter::once("fleet-telemetry").chain(arguments.iter().copied());
-        Args::try_parse_from(arguments.map(OsString::from).map(go_style)).unwrap()
+        let args = Args::try_parse_from(arguments.map(OsString::from).map(go_style)).unwrap();
+        match args.command {
+            Some(Command::Serve(file) | Command::Check(file)) => file.or(args.file),
+            _ => args.file.or(ConfigFile { config: None }),
+        }
     }
 
     #[test]
@@ -107,9 +127,11 @@ mod tests {
             &["--config=x.json"],
             &["check", "-config", "x.json"],
             &["--config", "x.json", "serve"],
+            &["--config", "y.json", "serve", "--config=x.json"],
         ] {
-            assert_eq!(parse(arguments).config, PathBuf::from("x.json"), "{arguments:?}");
+            assert_eq!(file(arguments), PathBuf::from("x.json"), "{arguments:?}");
         }
-        assert_eq!(parse(&[]).config, PathBuf::from("config.json"));
+        assert_eq!(file(&[]), PathBuf::from("config.json"));
+        assert_eq!(file(&["check"]), PathBuf::from("config.json"));
     }
 }

@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::{EXIT_CONFIG, check};
+use super::EXIT_CONFIG;
+use super::findings::Findings;
 use crate::app;
 use crate::config::{self, Config, Env, Warning};
 use crate::logging;
@@ -12,7 +13,7 @@ pub(super) fn run(file: &Path) -> ExitCode {
     let (config, warnings) = match config::load(file, &Env::of_process()) {
         Ok(loaded) => loaded,
         Err(error) => {
-            eprint!("{}", check::report(&error));
+            eprint!("{}", Findings::of(&error).report());
             return ExitCode::from(EXIT_CONFIG);
         }
     };

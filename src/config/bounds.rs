@@ -47,4 +47,10 @@ impl Problems {
         let (key, value) = (key.to_owned(), format!("{value:?}"));
         self.error(ConfigError::OutOfRange { key, value, allowed: allowed.into() });
     }
+
+    /// `value` is none of `allowed`.
+    pub(super) fn not_allowed(&mut self, key: impl Into<String>, value: &str, allowed: impl Into<String>) {
+        let value = crate::logging::escape(value.as_bytes(), 100);
+        self.error(ConfigError::NotAllowed { key: key.into(), value, allowed: allowed.into() });
+    }
 }

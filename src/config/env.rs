@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// A snapshot of the environment, so that resolving a configuration is a pure function.
+/// A snapshot of the environment, so that tests need not change the process'.
 #[derive(Clone, Default)]
 pub struct Env(BTreeMap<String, String>);
 

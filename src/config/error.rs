@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::DispatcherName;
+use super::{DispatcherName, SyntaxError};
 
 /// Why a configuration was not loaded.
 #[derive(Debug, thiserror::Error)]
@@ -16,7 +16,7 @@ pub enum LoadError {
         source: std::io::Error,
     },
     /// The file is not one JSON document.
-    #[error("{}:{error}", file.display())]
+    #[error("{}: {error}", file.display())]
     Syntax {
         /// Which.
         file: PathBuf,
@@ -33,20 +33,6 @@ pub enum LoadError {
         #[source]
         problems: Problems,
     },
-}
-
-/// Text that is not JSON.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{line}:{column}: {message}, at: {text}")]
-pub struct SyntaxError {
-    /// From 1.
-    pub line: usize,
-    /// From 1, in bytes.
-    pub column: usize,
-    /// What the parser says.
-    pub message: String,
-    /// The text around the position, escaped and cut.
-    pub text: String,
 }
 
 /// A mistake of the operator; the server does not start.

@@ -5,9 +5,12 @@
 
 use std::time::Duration;
 
-use super::error::{Problems, SyntaxError};
-use super::json::Json;
+use super::SyntaxError;
+use super::error::Problems;
+use super::kafka;
 use super::section::Section;
+
+pub use super::kafka::KafkaValue;
 
 /// A configuration file, read but not judged.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -106,15 +109,6 @@ pub struct Logger {
     pub verbose: Option<bool>,
 }
 
-/// A value in `kafka`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum KafkaValue {
-    /// As librdkafka takes it.
-    Text(String),
-    /// No scalar; the type in the words of the reference server's decoder.
-    Unusable(&'static str),
-}
-
 /// `kafka_options`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KafkaOptions {
@@ -189,7 +183,7 @@ impl FileConfig {
     /// # Errors
     /// When the bytes are not exactly one JSON document.
     pub fn parse(bytes: &[u8]) -> Result<Self, SyntaxError> {
-        let json = serde_json::from_slice(bytes).map_err(|error| syntax_error(bytes, &error))?;
+        let json = serde_json::from_slice(bytes).map_err(|error| SyntaxError::at(bytes, &error))?;
         let mut problems = Problems::default();
         let mut config = Section::document(json, &mut problems, Self::read);
         config.problems = problems;
@@ -215,7 +209,7 @@ impl FileConfig {
             json_log_enable: section.value("json_log_enable"),
             monitoring: section.object("monitoring", Monitoring::read),
             logger: section.object("logger", Logger::read).unwrap_or_default(),
-            kafka: section.map("kafka").map(kafka_values),
+            kafka: section.map("kafka").map(kafka::values),
             kafka_options: section.object("kafka_options", KafkaOptions::read).unwrap_or_default(),
             sqlite: section.object("sqlite", Sqlite::read).unwrap_or_default(),
             limits: section.object("limits", Limits::read).unwrap_or_default(),
@@ -321,44 +315,6 @@ impl Shutdown {
     }
 }
 
-fn kafka_values(entries: Vec<(String, Json)>) -> Vec<(String, KafkaValue)> {
-    entries.into_iter().map(|(key, json)| (key, KafkaValue::of(json))).collect()
-}
-
-impl KafkaValue {
-    /// Numbers are cut to integers, since librdkafka has no others where JSON writes `1e6` or `10.0`.
-    fn of(json: Json) -> Self {
-        match json {
-            Json::String(text) => Self::Text(text),
-            Json::Bool(value) => Self::Text(value.to_string()),
-            Json::Number(number) => match (number.as_i64(), number.as_f64()) {
-                (Some(integer), _) => Self::Text(integer.to_string()),
-                (None, Some(float)) => Self::Text(format!("{:.0}", float.trunc())),
-                (None, None) => Self::Unusable("json.Number"),
-            },
-            Json::Null => Self::Unusable("<nil>"),
-            Json::Array(_) => Self::Unusable("[]interface {}"),
-            Json::Object(_) => Self::Unusable("map[string]interface {}"),
-        }
-    }
-}
-
-fn syntax_error(bytes: &[u8], error: &serde_json::Error) -> SyntaxError {
-    /// Bytes shown on either side of the position.
-    const AROUND: usize = 30;
-    let line = bytes.split(|byte| *byte == b'\n').nth(error.line().saturating_sub(1)).unwrap_or_default();
-    let at = error.column().saturating_sub(1).min(line.len());
-    let text = &line[at.saturating_sub(AROUND)..line.len().min(at + AROUND)];
-    let text = match text.trim_ascii() {
-        [] => "the end of the text".to_owned(),
-        text => crate::logging::escape(text, 4 * AROUND),
-    };
-    // serde_json appends the position, which is reported by itself.
-    let message = error.to_string();
-    let message = message.split(" at line ").next().unwrap_or_default().to_owned();
-    SyntaxError { line: error.line(), column: error.column(), message, text }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -387,8 +343,11 @@ mod tests {
 
     #[test]
     fn keeps_the_case_of_keys_that_are_data() {
-        let config = parse(r#"{"records": {"v": ["kafka"], "V": ["logger"]}, "kafka": {"A.b": "1", "a.b": "2"}}"#);
-        assert_eq!(config.records.len(), 2);
+        let config =
+            parse(r#"{"records": {"v": ["kafka"], "V": ["logger"], "v": ["zmq"]}, "kafka": {"A.b": "1", "a.b": "2"}}"#);
+        let routes = [("v".to_owned(), vec!["zmq".to_owned()]), ("V".to_owned(), vec!["logger".to_owned()])];
+        assert_eq!(config.records, routes);
+        assert_eq!(config.problems.warnings, [Warning::RepeatedKey { key: "records.v".to_owned() }]);
         assert_eq!(config.kafka.unwrap().len(), 2);
     }
 
@@ -464,29 +423,5 @@ mod tests {
             ]
         );
         assert_eq!(errors("null"), ["the document: expected an object, found null"]);
-    }
-
-    #[test]
-    fn cuts_kafka_numbers_to_integers() {
-        let kafka =
-            parse(r#"{"kafka": {"a": 1000000.0, "b": 1e6, "c": true, "d": "x", "e": -1.9, "f": null, "g": {}}}"#)
-                .kafka
-                .unwrap();
-        let text = |value: &str| KafkaValue::Text(value.to_owned());
-        let values: Vec<_> = kafka.into_iter().map(|(_, value)| value).collect();
-        let unusable = [KafkaValue::Unusable("<nil>"), KafkaValue::Unusable("map[string]interface {}")];
-        assert_eq!(values[..5], [text("1000000"), text("1000000"), text("true"), text("x"), text("-1")]);
-        assert_eq!(values[5..], unusable);
-    }
-
-    #[test]
-    fn places_syntax_errors() {
-        let error = FileConfig::parse(b"{\n  \"port\": 443,\n}").unwrap_err();
-        assert_eq!((error.line, error.column), (3, 1));
-        assert_eq!(error.to_string(), "3:1: trailing comma, at: }");
-        let error = FileConfig::parse(b"{\"port\": 443} {}").unwrap_err();
-        assert_eq!(error.to_string(), "1:15: trailing characters, at: {\"port\": 443} {}");
-        let error = FileConfig::parse(b"").unwrap_err();
-        assert_eq!(error.to_string(), "1:0: EOF while parsing a value, at: the end of the text");
     }
 }

@@ -10,9 +10,11 @@ mod error;
 pub mod file;
 mod json;
 mod kafka;
+mod limits;
 pub mod resolve;
 mod routes;
 mod section;
+mod syntax;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,8 +23,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use env::Env;
-pub use error::{ConfigError, LoadError, Problems, SyntaxError, Warning};
+pub use error::{ConfigError, LoadError, Problems, Warning};
 pub use resolve::resolve;
+pub use syntax::SyntaxError;
 
 /// Reads, resolves and checks a configuration file.
 ///
@@ -234,7 +237,7 @@ impl fmt::Display for DispatcherName {
     }
 }
 
-/// What dispatchers need, whether or not a route uses them.
+/// What dispatchers need. Their sections are present exactly if a route uses them.
 #[derive(Clone, Debug, Default)]
 pub struct Dispatchers {
     /// Prefix of topics and streams: `<namespace>_<topic>`.

@@ -7,9 +7,10 @@ use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 
 use super::error::{ConfigError, Problems, Warning};
+use super::limits::{DAY, HOUR, MINUTE, SECOND, SHORTEST};
 use super::{
-    Admin, Config, DispatcherName, Dispatchers, Env, Listener, Log, Logger, OverLimit, Policy, RateLimit, Route,
-    Session, Shutdown, Sqlite, Tls, file, kafka, routes,
+    Admin, Config, DispatcherName, Dispatchers, Env, Log, Logger, OverLimit, Policy, RateLimit, Route, Shutdown,
+    Sqlite, Tls, file, kafka, limits, routes,
 };
 
 /// The values of `log_level`.
@@ -21,13 +22,6 @@ const SUPPRESS_HANDSHAKE_ERRORS: &str = "SUPPRESS_TLS_HANDSHAKE_ERROR_LOGGING";
 /// Tracked VINs, at most; each is a metric label.
 const MAX_TRACKED_VINS: usize = 20;
 
-const SECOND: Duration = Duration::from_secs(1);
-const MINUTE: Duration = Duration::from_secs(60);
-const HOUR: Duration = Duration::from_secs(3600);
-const DAY: Duration = Duration::from_secs(86_400);
-/// A deadline shorter than this fails healthy clients.
-const SHORTEST: Duration = Duration::from_millis(10);
-
 /// Fills in defaults and checks everything.
 ///
 /// # Errors
@@ -36,10 +30,9 @@ pub fn resolve(mut file: file::FileConfig, env: &Env) -> Result<(Config, Vec<War
     let mut problems = std::mem::take(&mut file.problems);
     let routes = routes::resolve(&file, &mut problems);
     let tls = tls(&file, &mut problems);
-    let limits = &file.limits;
     let config = Config {
-        listener: listener(&file, tls, &mut problems),
-        session: session(limits, file.connection_id_from_header.unwrap_or(true), &mut problems),
+        listener: limits::listener(&file, tls, &mut problems),
+        session: limits::session(&file.limits, file.connection_id_from_header.unwrap_or(true), &mut problems),
         policy: Policy {
             rate_limit: file.rate_limit.as_ref().and_then(|limit| rate_limit(limit, &mut problems)),
             connectivity_from_vehicles: file.connectivity_from_vehicles.unwrap_or(false),
@@ -84,108 +77,19 @@ fn tls(file: &file::FileConfig, problems: &mut Problems) -> Tls {
     }
 }
 
-fn listener(file: &file::FileConfig, tls: Tls, problems: &mut Problems) -> Listener {
-    let limits = &file.limits;
-    if file.port.is_none() {
-        problems.advise("port", "not given, so a free port is picked at every start; vehicles need a fixed one");
-    }
-    // About 30 KiB each: 100,000 connections are 3 GiB.
-    let max_connections = problems.number("limits.max_connections", limits.max_connections, 1..=10_000_000, 100_000);
-    Listener {
-        host: file.host.clone().unwrap_or_default(),
-        port: problems.number("port", file.port, 0..=65_535, 0),
-        tls,
-        // A vehicle's handshake takes some round trips over a mobile network: seconds when it is poor.
-        handshake_timeout: problems.duration(
-            "limits.handshake_timeout",
-            limits.handshake_timeout,
-            SHORTEST..=HOUR,
-            10 * SECOND,
-        ),
-        header_timeout: problems.duration("limits.header_timeout", limits.header_timeout, SHORTEST..=HOUR, 10 * SECOND),
-        max_connections,
-        // No separate bound by default: behind most load balancers all vehicles come from one address.
-        max_connections_per_address: problems.number(
-            "limits.max_connections_per_address",
-            limits.max_connections_per_address,
-            1..=10_000_000,
-            max_connections,
-        ),
-        // 0.2 ms of CPU each: enough to keep every core busy, few enough that none waits for long.
-        max_handshakes: problems.number("limits.max_handshakes", limits.max_handshakes, 1..=1_000_000, 256),
-    }
-}
-
-fn session(limits: &file::Limits, connection_id_from_header: bool, problems: &mut Problems) -> Session {
-    /// What the reference server processes, at most.
-    const MESSAGE_BYTES: usize = 1_000_000;
-    const MIB: i64 = 1 << 20;
-    let session = Session {
-        max_message_bytes: problems.number(
-            "limits.max_message_bytes",
-            limits.max_message_bytes,
-            1..=1024 * MIB,
-            MESSAGE_BYTES,
-        ),
-        // Above the former, so that a message which is merely too long is answered.
-        max_frame_bytes: problems.number("limits.max_frame_bytes", limits.max_frame_bytes, 1..=1024 * MIB, 4 << 20),
-        max_fragments: problems.number("limits.max_fragments", limits.max_fragments, 1..=1_000_000, 1024),
-        max_pings_per_second: problems.number(
-            "limits.max_pings_per_second",
-            limits.max_pings_per_second,
-            1..=1_000_000,
-            10,
-        ),
-        // A parked vehicle sends little, and whether every firmware answers pings is not known: long enough not to
-        // cut off one that is merely quiet, short enough to notice within minutes that one has lost its network.
-        idle_timeout: problems.duration("limits.idle_timeout", limits.idle_timeout, SHORTEST..=DAY, 10 * MINUTE),
-        // Below the idle timeouts of mobile networks' address translation.
-        ping_interval: problems.duration("limits.ping_interval", limits.ping_interval, SHORTEST..=DAY, MINUTE),
-        // A vehicle replays its buffer of 5,000 messages in five round trips to the broker, and takes no more than
-        // 1 % of the room in Kafka's queue.
-        max_unsettled: problems.number("limits.max_unsettled", limits.max_unsettled, 1..=1_000_000, 1024),
-        // More than the acks (about 100 bytes each) for `max_unsettled` records.
-        max_unread_reply_bytes: problems.number(
-            "limits.max_unread_reply_bytes",
-            limits.max_unread_reply_bytes,
-            1024..=1024 * MIB,
-            256 << 10,
-        ),
-        // A hand-over between mobile cells takes some seconds.
-        write_timeout: problems.duration("limits.write_timeout", limits.write_timeout, SHORTEST..=HOUR, 30 * SECOND),
-        connection_id_from_header,
-    };
-    if session.max_frame_bytes < session.max_message_bytes {
-        let least = format!("at least limits.max_message_bytes = {}", session.max_message_bytes);
-        problems.out_of_range("limits.max_frame_bytes", session.max_frame_bytes, least);
-    }
-    if session.ping_interval >= session.idle_timeout {
-        let less = format!("less than limits.idle_timeout = {:?}", session.idle_timeout);
-        problems.out_of_range("limits.ping_interval", session.ping_interval, less);
-    }
-    session
-}
-
 fn rate_limit(limit: &file::RateLimit, problems: &mut Problems) -> Option<RateLimit> {
     let over_limit = match limit.over_limit.as_deref() {
         None | Some("back_pressure") => OverLimit::BackPressure,
         Some("drop") => OverLimit::Drop,
         Some(other) => {
-            problems.error(ConfigError::NotAllowed {
-                key: "rate_limit.over_limit".to_owned(),
-                value: other.to_owned(),
-                allowed: "back_pressure, drop".to_owned(),
-            });
+            problems.not_allowed("rate_limit.over_limit", other, "back_pressure, drop");
             OverLimit::BackPressure
         }
     };
     if limit.enabled != Some(true) {
         return None;
     }
-    let messages = match limit.message_limit {
-        None => problems.number("rate_limit.message_limit", Some(0), 1..=1_000_000, 0),
-        given => problems.number("rate_limit.message_limit", given, 1..=1_000_000, 0),
-    };
+    let messages = problems.number("rate_limit.message_limit", limit.message_limit.or(Some(0)), 1..=1_000_000, 0);
     let seconds: u64 = problems.number("rate_limit.message_interval_time", limit.message_interval_time, 1..=86_400, 60);
     let nanos: u64 = problems.number(
         "rate_limit.MessageIntervalTimeSecond",
@@ -258,11 +162,7 @@ fn address(key: &'static str, host: &str, port: u16, problems: &mut Problems) ->
         Err(_) => (bare, port).to_socket_addrs().ok().and_then(|mut addresses| addresses.next()),
     };
     if found.is_none() {
-        problems.error(ConfigError::NotAllowed {
-            key: key.to_owned(),
-            value: crate::logging::escape(host.as_bytes(), 100),
-            allowed: "IP addresses and host names that resolve".to_owned(),
-        });
+        problems.not_allowed(key, host, "IP addresses and host names that resolve");
     }
     found
 }
@@ -310,12 +210,12 @@ fn suppress_handshake_errors(env: &Env, problems: &mut Problems) -> bool {
 }
 
 fn shutdown(file: &file::Shutdown, problems: &mut Problems) -> Shutdown {
-    let shutdown = Shutdown {
-        // Vehicles that are closed at the same moment come back at the same moment.
-        drain: problems.duration("shutdown.drain", file.drain, Duration::ZERO..=HOUR, 10 * SECOND),
-        // Within the 30 s that Kubernetes grants by default.
-        deadline: problems.duration("shutdown.deadline", file.deadline, SHORTEST..=HOUR, 25 * SECOND),
-    };
+    // Within the 30 s that Kubernetes grants by default.
+    let deadline = problems.duration("shutdown.deadline", file.deadline, SHORTEST..=HOUR, 25 * SECOND);
+    // Vehicles that are closed at the same moment come back at the same moment.
+    let spread = deadline.min(10 * SECOND);
+    let shutdown =
+        Shutdown { drain: problems.duration("shutdown.drain", file.drain, Duration::ZERO..=HOUR, spread), deadline };
     if shutdown.drain > shutdown.deadline {
         let problem = format!(
             "closing connections would take {:?}, longer than shutdown.deadline = {:?}",

@@ -42,11 +42,7 @@ fn default_rule(ack: Option<&str>, problems: &mut Problems) -> AckRule {
         None | Some("on_delivery") => AckRule::AllDurable,
         Some("on_receipt") => AckRule::OnReceipt,
         Some(other) => {
-            problems.error(ConfigError::NotAllowed {
-                key: "ack".to_owned(),
-                value: crate::logging::escape(other.as_bytes(), 40),
-                allowed: "on_delivery, on_receipt".to_owned(),
-            });
+            problems.not_allowed("ack", other, "on_delivery, on_receipt");
             AckRule::AllDurable
         }
     }
@@ -79,13 +75,13 @@ fn dispatchers(record: &str, names: &[String], problems: &mut Problems) -> Vec<D
     let mut dispatchers = Vec::with_capacity(names.len());
     for name in names {
         match DispatcherName::parse(name) {
-            None => problems.error(unknown(record, name)),
+            None => problems.not_allowed(format!("records.{record}"), name, suggest(name)),
             Some(dispatcher) if dispatchers.contains(&dispatcher) => {
                 problems.advise(format!("records.{record}"), format!("\"{name}\" is listed twice; it is used once"));
             }
             Some(dispatcher) => {
                 if !dispatcher.is_built() {
-                    let built = names_of(DispatcherName::is_built);
+                    let built = built();
                     problems.error(ConfigError::NotBuilt { record: record.to_owned(), dispatcher, built });
                 }
                 dispatchers.push(dispatcher);
@@ -95,20 +91,16 @@ fn dispatchers(record: &str, names: &[String], problems: &mut Problems) -> Vec<D
     dispatchers
 }
 
-fn unknown(record: &str, name: &str) -> ConfigError {
+/// The allowed names, and the one that was probably meant.
+fn suggest(name: &str) -> String {
     let labels = DispatcherName::ALL.map(DispatcherName::label);
     let hint = nearest(name, &labels).map(|label| format!(" (did you mean \"{label}\"?)")).unwrap_or_default();
-    ConfigError::NotAllowed {
-        key: format!("records.{record}"),
-        value: crate::logging::escape(name.as_bytes(), 40),
-        allowed: names_of(|_| true) + &hint,
-    }
+    labels.join(", ") + &hint
 }
 
-fn names_of(which: impl Fn(DispatcherName) -> bool) -> String {
-    let labels: Vec<_> =
-        DispatcherName::ALL.into_iter().filter(|name| which(*name)).map(DispatcherName::label).collect();
-    labels.join(", ")
+fn built() -> String {
+    let names = DispatcherName::ALL.into_iter().filter(|dispatcher| dispatcher.is_built());
+    names.map(DispatcherName::label).collect::<Vec<_>>().join(", ")
 }
 
 fn rule(record: &str, dispatchers: &[DispatcherName], default: AckRule, problems: &mut Problems) -> AckRule {

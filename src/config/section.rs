@@ -110,22 +110,27 @@ impl<'a> Section<'a> {
 
     /// A nested object of fixed keys.
     pub(super) fn object<T>(&mut self, name: &'static str, read: impl FnOnce(&mut Section<'_>) -> T) -> Option<T> {
-        let entries = self.map(name)?;
+        let entries = self.entries(name)?;
         Some(Section::of(self.path_of(name), entries, self.problems).read(read))
     }
 
-    /// A nested object whose keys are data: case matters, and all are kept (the last of equal ones).
+    /// A nested object whose keys are data: case matters, and of equal ones the last counts.
     pub(super) fn map(&mut self, name: &'static str) -> Option<Vec<(String, Json)>> {
-        match self.take(name)? {
-            Json::Object(entries) => Some(last_of_equal(entries)),
-            other => {
-                self.wrong_type(name, "an object", &other);
-                None
+        let entries = self.entries(name)?;
+        let mut unique: Vec<(String, Json)> = Vec::with_capacity(entries.len());
+        for (key, value) in entries {
+            match unique.iter_mut().find(|(known, _)| *known == key) {
+                None => unique.push((key, value)),
+                Some((_, earlier)) => {
+                    *earlier = value;
+                    self.problems.warn(Warning::RepeatedKey { key: self.path_of(&format!("{name}.{key}")) });
+                }
             }
         }
+        Some(unique)
     }
 
-    /// A map whose values are of one plain type; `null` values are left out.
+    /// A map whose values are of one plain type.
     pub(super) fn map_of<T: FromJson>(&mut self, name: &'static str) -> Option<Vec<(String, T)>> {
         let entries = self.map(name)?;
         let mut values = Vec::with_capacity(entries.len());
@@ -163,6 +168,16 @@ impl<'a> Section<'a> {
         value
     }
 
+    fn entries(&mut self, name: &'static str) -> Option<Vec<(String, Json)>> {
+        match self.take(name)? {
+            Json::Object(entries) => Some(entries),
+            other => {
+                self.wrong_type(name, "an object", &other);
+                None
+            }
+        }
+    }
+
     fn take(&mut self, name: &'static str) -> Option<Json> {
         self.asked.push(name);
         let entry = self.entries.iter_mut().find(|entry| entry.key.eq_ignore_ascii_case(name))?;
@@ -190,17 +205,6 @@ pub(super) fn nearest<'n>(key: &str, names: &[&'n str]) -> Option<&'n str> {
     let (name, similarity) =
         names.iter().map(|name| (*name, similarity(name))).max_by(|(_, a), (_, b)| a.total_cmp(b))?;
     (similarity >= SIMILAR).then_some(name)
-}
-
-fn last_of_equal(entries: Vec<(String, Json)>) -> Vec<(String, Json)> {
-    let mut unique: Vec<(String, Json)> = Vec::with_capacity(entries.len());
-    for (key, value) in entries {
-        match unique.iter_mut().find(|(known, _)| *known == key) {
-            Some((_, earlier)) => *earlier = value,
-            None => unique.push((key, value)),
-        }
-    }
-    unique
 }
 
 impl FromJson for bool {

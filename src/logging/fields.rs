@@ -11,6 +11,18 @@ const CONTEXT: &str = "fleet-telemetry";
 /// Names that every line has already; an event's own fields of these names get a prefix.
 const TAKEN: [&str; 4] = ["time", "level", "msg", "context"];
 
+/// The field that holds what [`spread`] packed.
+const SPREAD: &str = "spread";
+
+/// Packs fields whose names are known at run time only, such as record types, for an event's field
+/// `spread`: `info!(spread = logging::spread(totals), "socket_disconnected")`. Each becomes a field of its own.
+#[must_use]
+pub fn spread<N: Into<String>, V: ToString>(fields: impl IntoIterator<Item = (N, V)>) -> String {
+    let fields: serde_json::Map<_, _> =
+        fields.into_iter().map(|(name, value)| (name.into(), value.to_string().into())).collect();
+    serde_json::Value::Object(fields).to_string()
+}
+
 /// A field's value.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Value {
@@ -50,20 +62,35 @@ impl Fields {
         self.values.extend(span.values.iter().map(|(name, value)| (name.clone(), value.clone())));
     }
 
-    fn set(&mut self, field: &Field, value: Value) {
-        let name = field.name();
+    /// The target of a line that is not ours.
+    pub(super) fn name_library(&mut self, target: &str) {
+        self.values.insert("library".to_owned(), Value::Text(target.to_owned()));
+    }
+
+    fn set(&mut self, name: &str, value: Value) {
         match name {
             "message" => self.message = value.into_text(),
-            // Where in a library a line of the `log` crate came from, except for the module.
-            _ if name.starts_with("log.") && name != "log.target" => {}
+            // Lines of the `log` crate carry their origin in fields.
+            "log.target" => drop(self.values.insert("library".to_owned(), value)),
+            _ if name.starts_with("log.") => {}
             _ if TAKEN.contains(&name) => drop(self.values.insert(format!("fields.{name}"), value)),
             _ => drop(self.values.insert(name.to_owned(), value)),
         }
     }
 
     fn set_text(&mut self, field: &Field, text: String) {
-        let is_json = self.embeds_json && matches!(field.name(), "data" | "metadata");
-        self.set(field, if is_json { Value::Json(text) } else { Value::Text(text) });
+        match field.name() {
+            "data" | "metadata" if self.embeds_json => self.set(field.name(), Value::Json(text)),
+            SPREAD => self.set_spread(&text),
+            name => self.set(name, Value::Text(text)),
+        }
+    }
+
+    /// What [`spread`] packed; anything else is dropped.
+    fn set_spread(&mut self, text: &str) {
+        for (name, value) in serde_json::from_str::<BTreeMap<String, String>>(text).unwrap_or_default() {
+            self.set(&name, Value::Text(value));
+        }
     }
 }
 
@@ -94,18 +121,18 @@ impl Visit for Fields {
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.set(field, Value::Bool(value));
+        self.set(field.name(), Value::Bool(value));
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.set(field, Value::Signed(value));
+        self.set(field.name(), Value::Signed(value));
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.set(field, Value::Unsigned(value));
+        self.set(field.name(), Value::Unsigned(value));
     }
 
     fn record_f64(&mut self, field: &Field, value: f64) {
-        self.set(field, Value::Float(value));
+        self.set(field.name(), Value::Float(value));
     }
 }

@@ -10,9 +10,9 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
 
-use super::RECORDS_TARGET;
 use super::fields::Fields;
 use super::form::Form;
+use super::{OURS, RECORDS_TARGET};
 
 /// Writes one line per event, with the fields of the spans around it.
 pub(super) struct Lines {
@@ -58,12 +58,18 @@ impl<S: Subscriber + for<'lookup> LookupSpan<'lookup>> Layer<S> for Lines {
                 fields.extend(of_span);
             }
         }
-        if event.metadata().target() == RECORDS_TARGET {
-            fields = fields.embedding_json();
+        match event.metadata().target() {
+            RECORDS_TARGET => fields = fields.embedding_json(),
+            target if is_ours(target) => {}
+            library => fields.name_library(library),
         }
         event.record(&mut fields);
         (self.write)(&self.form.line(OffsetDateTime::now_utc(), *event.metadata().level(), fields));
     }
+}
+
+fn is_ours(target: &str) -> bool {
+    target.strip_prefix(OURS).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
 }
 
 #[cfg(test)]
@@ -160,6 +166,23 @@ mod tests {
         assert!(line.contains(r#""data":{"a":[1]},"#), "{line}");
         let (line, _) = json(|| tracing::info!(data = r#"{"a":1}"#, "elsewhere"));
         assert!(line.contains(r#""data":"{\"a\":1}""#), "{line}");
+    }
+
+    #[test]
+    fn names_the_library_that_a_line_comes_from() {
+        assert!(text(|| tracing::warn!(target: "rustls::x", "m")).contains(" library=\"rustls::x\"\n"));
+        assert!(!text(|| tracing::warn!(target: "fleet_telemetry::session", "m")).contains("library"));
+    }
+
+    #[test]
+    fn spreads_fields_whose_names_are_known_at_run_time_only() {
+        let totals = crate::logging::spread([("V", 10), ("time", 3)]);
+        let (_, value) = json(|| tracing::info!(spread = totals, total = "13", "socket_disconnected"));
+        let expected = serde_json::json!({
+            "context": "fleet-telemetry", "level": "info", "msg": "socket_disconnected",
+            "V": "10", "fields.time": "3", "total": "13"
+        });
+        assert_eq!(value, expected);
     }
 
     #[test]

@@ -15,6 +15,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
 pub use escape::escape;
+pub use fields::spread;
 pub use rate_limited::RateLimited;
 
 use crate::config::Log;
