@@ -108,7 +108,10 @@ pub async fn run(config: Config) -> Result<(), AppError> {
 
 impl fmt::Debug for App {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("App").field("listener", &self.listener).field("dispatchers", &self.dispatchers).finish_non_exhaustive()
+        f.debug_struct("App")
+            .field("listener", &self.listener)
+            .field("dispatchers", &self.dispatchers)
+            .finish_non_exhaustive()
     }
 }
 

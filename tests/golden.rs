@@ -36,7 +36,11 @@ impl TryFrom<String> for Hex {
     type Error = std::num::ParseIntError;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16)).collect::<Result<_, _>>().map(Self)
+        (0..text.len())
+            .step_by(2)
+            .map(|at| u8::from_str_radix(&text[at..at + 2], 16))
+            .collect::<Result<_, _>>()
+            .map(Self)
     }
 }
 
@@ -106,7 +110,8 @@ fn payloads_are_the_reference_servers() {
         let (_, delivered) = outcome(&vector.frame.0);
         let (kind, payload) = delivered.unwrap_or_else(|| panic!("{} is delivered", vector.name));
         assert_eq!(Some(topics().name(kind)), vector.topic.as_deref(), "{}", vector.name);
-        let same = |left, right| format!("{:?}", Decoded::decode(kind, left)) == format!("{:?}", Decoded::decode(kind, right));
+        let same =
+            |left, right| format!("{:?}", Decoded::decode(kind, left)) == format!("{:?}", Decoded::decode(kind, right));
         assert!(same(&payload, &expected), "{} means the same", vector.name);
         if payload != expected {
             differing.push(vector.name);

@@ -110,7 +110,8 @@ pub async fn connect(
     topics: &Topics,
 ) -> Result<Arc<dyn Dispatcher>, ConnectError> {
     // The configuration's resolver has checked that the section exists and that the build has it.
-    let missing = || ConnectError::Config { dispatcher: name, message: "not configured, or not in this build".to_owned() };
+    let missing =
+        || ConnectError::Config { dispatcher: name, message: "not configured, or not in this build".to_owned() };
     Ok(match name {
         DispatcherName::Logger => Arc::new(logger::Logger::new(&config.logger, topics)),
         #[cfg(feature = "kafka")]

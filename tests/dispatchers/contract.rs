@@ -226,7 +226,7 @@ pub(crate) async fn a_full_dispatcher_gives_the_receipt_back_and_wakes_whoever_w
     let mut n = 0;
     let blocked = loop {
         assert!(n <= 8, "the ninth record finds no room");
-        match bench.route.dispatch(&bench.record("VIN", n), &bench.outlet) {
+        match bench.route.dispatch(&bench.record("VIN", n), Some(&bench.outlet)) {
             Ok(()) => n += 1,
             Err(blocked) => break blocked,
         }
@@ -337,15 +337,15 @@ impl Bench {
 
     /// Hands a record off as a session does: waits for room and offers it again.
     async fn send(&self, record: &Record) {
-        if let Err(blocked) = self.route.dispatch(record, &self.outlet) {
+        if let Err(blocked) = self.route.dispatch(record, Some(&self.outlet)) {
             self.resume(blocked).await;
         }
     }
 
     async fn resume(&self, mut blocked: Box<Blocked>) {
         loop {
-            self.route.room(&blocked).await;
-            match self.route.resume(blocked, &self.outlet) {
+            self.route.blocked_at(&blocked).outbox().room().await;
+            match self.route.resume(blocked, Some(&self.outlet)) {
                 Ok(()) => return,
                 Err(again) => blocked = again,
             }

@@ -9,7 +9,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
-use crate::support::vehicle::{Received, Vehicle, ack, tls, v_payload};
+use crate::support::vehicle::{Received, Vehicle, ack, frame, tls, v_payload};
 use crate::{VIN, start, start_with};
 
 const UPGRADE: &[u8] = b"GET / HTTP/1.1\r\nhost: x\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
@@ -74,13 +74,33 @@ async fn a_quiet_vehicle_is_pinged_and_one_that_does_not_answer_is_closed() {
 }
 
 #[tokio::test]
-async fn a_vehicle_that_reads_no_acks_delays_only_itself() {
+async fn a_vehicle_that_reads_no_acks_is_held_back_and_then_closed_and_delays_nobody() {
     let (_dir, pki, server) = start_with(|config| {
         config["limits"] = json!({ "write_timeout": "1s", "max_unread_reply_bytes": 65536 });
         config["records"] = json!({ "V": ["logger"] });
-        config["log_level"] = json!("error");
+        config["log_level"] = json!("info");
     });
-    let _ = &server;
+    let mut deaf = Vehicle::connect(server.address, &pki.vehicle(VIN), VIN).await;
+    let other = "5YJ3E1EA0PF000002";
+    let mut polite = Vehicle::connect(server.address, &pki.vehicle(other), other).await;
+    // Acks repeat the txid, so a long one fills the way back quickly.
+    let txid = "x".repeat(100_000);
+    let flood = async {
+        for _ in 0..400 {
+            if deaf.socket.send(Message::Binary(frame("nobody", &txid, VIN, b"").into())).await.is_err() {
+                return;
+            }
+        }
+    };
+    let others = async {
+        for n in 0..20 {
+            polite.send("V", &format!("t{n}"), &v_payload(other, 1.0)).await;
+            polite.expect_ack("V", &format!("t{n}")).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let _ = tokio::join!(tokio::time::timeout(Duration::from_secs(20), flood), others);
+    server.metric_becomes("session_end_total{reason=\"write_timeout\"}", 1.0).await;
 }
 
 #[tokio::test]

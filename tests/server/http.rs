@@ -7,12 +7,9 @@ use crate::{VIN, start};
 #[tokio::test]
 async fn status_answers_over_mtls() {
     let (_dir, pki, server) = start();
-    let answer = exchange(
-        server.address,
-        &pki.vehicle(VIN),
-        b"GET /status HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n",
-    )
-    .await;
+    let answer =
+        exchange(server.address, &pki.vehicle(VIN), b"GET /status HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+            .await;
     assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("\r\n\r\nmtls ok"), "{answer}");
     assert!(answer.contains("content-type: text/plain; charset=utf-8"), "{answer}");
 }

@@ -28,7 +28,9 @@ async fn the_certificate_names_the_vehicle_whatever_the_payload_claims() {
 async fn a_certificate_from_a_stranger_or_none_ends_in_the_handshake() {
     let (_dir, pki, server) = start();
     for (config, class) in [
-        (pki.stranger(VIN), "unknown_issuer"),
+        (pki.stranger(VIN, "Somebody Else"), "unknown_issuer"),
+        // Named like the right authority, signed by another key.
+        (pki.stranger(VIN, "TeslaMotors"), "bad_certificate"),
         (pki.anonymous(), "no_certificate"),
         (pki.client(&Leaf { common_name: VIN.into(), expired: true, ..Leaf::default() }), "certificate_dates"),
     ] {

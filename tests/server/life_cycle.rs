@@ -1,10 +1,10 @@
 //! Every outcome that a message can have, as the vehicle sees it, and what is stored of it.
 
+use futures_util::{SinkExt, StreamExt};
 use serde_json::json;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use tokio_tungstenite::tungstenite::protocol::frame::{CloseFrame, Frame};
-use futures_util::{SinkExt, StreamExt};
 
 use crate::support::vehicle::{Received, Vehicle, ack, frame, v_payload};
 use crate::{VIN, start, start_with};

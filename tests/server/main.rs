@@ -1,5 +1,7 @@
 //! The server as a process, over real sockets: certificates, HTTP, the life of a record, bounds, shutdown.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -40,7 +40,8 @@ async fn records_in_flight_are_settled_and_the_vehicle_is_told_to_come_back() {
 
 #[tokio::test]
 async fn a_client_that_ignores_the_close_does_not_hold_the_process() {
-    let (_dir, pki, mut server) = start_with(|config| config["shutdown"] = json!({ "drain": "100ms", "deadline": "4s" }));
+    let (_dir, pki, mut server) =
+        start_with(|config| config["shutdown"] = json!({ "drain": "100ms", "deadline": "4s" }));
     let _deaf = Vehicle::connect(server.address, &pki.vehicle(VIN), VIN).await;
     let started = Instant::now();
     server.signal("TERM");

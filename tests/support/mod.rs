@@ -1,7 +1,7 @@
 //! What integration tests share: certificates, a server process, vehicles.
 
-#![allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(dead_code, clippy::unwrap_used, reason = "each test binary uses a part of it; a test may panic")]
 
-pub mod pki;
-pub mod server;
-pub mod vehicle;
+pub(crate) mod pki;
+pub(crate) mod server;
+pub(crate) mod vehicle;

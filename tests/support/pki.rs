@@ -58,9 +58,9 @@ impl Pki {
         self.client_from(leaf, &self.vehicles)
     }
 
-    /// A certificate of the same shape from an authority that the server does not know.
-    pub fn stranger(&self, vin: &str) -> Arc<ClientConfig> {
-        let (issuer, _, _) = authority("TeslaMotors");
+    /// A certificate of the same shape from an authority that the server does not know, whatever its name.
+    pub fn stranger(&self, vin: &str, issuer: &str) -> Arc<ClientConfig> {
+        let (issuer, _, _) = authority(issuer);
         self.client_from(&Leaf { common_name: vin.to_owned(), ..Leaf::default() }, &issuer)
     }
 

@@ -67,7 +67,8 @@ impl Server {
         while let Ok(line) = lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             let event: Value = serde_json::from_str(&line).unwrap_or_default();
             if event["msg"] == "listening" {
-                let port = |key: &Value| SocketAddr::from(([127, 0, 0, 1], u16::try_from(key.as_u64().unwrap()).unwrap()));
+                let port =
+                    |key: &Value| SocketAddr::from(([127, 0, 0, 1], u16::try_from(key.as_u64().unwrap()).unwrap()));
                 return Ok(Self {
                     child,
                     address: event["address"].as_str().unwrap().parse().unwrap(),

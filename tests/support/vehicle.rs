@@ -63,12 +63,7 @@ impl Vehicle {
         Self::connect_with(address, config, vin, request(address)).await
     }
 
-    pub async fn connect_with(
-        address: SocketAddr,
-        config: &Arc<ClientConfig>,
-        vin: &str,
-        request: Request,
-    ) -> Self {
+    pub async fn connect_with(address: SocketAddr, config: &Arc<ClientConfig>, vin: &str, request: Request) -> Self {
         let tls = tls(address, config).await.unwrap();
         let (socket, _) = tokio_tungstenite::client_async(request, tls).await.unwrap();
         Self { vin: vin.to_owned(), socket }
@@ -90,8 +85,9 @@ impl Vehicle {
 
     /// `None` when nothing comes in time.
     pub async fn receive_within(&mut self, patience: Duration) -> Option<Received> {
+        let deadline = tokio::time::Instant::now() + patience;
         loop {
-            match tokio::time::timeout(patience, self.socket.next()).await.ok()? {
+            match tokio::time::timeout_at(deadline, self.socket.next()).await.ok()? {
                 Some(Ok(Message::Binary(reply))) => {
                     return Some(match message::parse_reply(&reply).expect("an ack or an error response") {
                         Reply::Ack { txid, topic } => Received::Ack { txid: txid.to_vec(), topic: topic.to_vec() },

@@ -22,7 +22,7 @@ pub(super) fn parse(text: &str) -> Option<Degrees> {
 }
 
 /// A number, spaces, and a letter that says on which side it is.
-fn coordinate<'a>(text: &'a str, positive: char, negative: char) -> Option<(f64, &'a str)> {
+fn coordinate(text: &str, positive: char, negative: char) -> Option<(f64, &str)> {
     let (number, text) = number::scan(text.trim_start_matches(is_space))?;
     let text = spaces(text)?;
     match text.strip_prefix(positive) {
@@ -77,10 +77,27 @@ mod tests {
     #[test]
     fn other_text_is_no_location() {
         for text in [
-            "", "()", "x", "37.4 N, 122.1 W", " (37.4 N, 122.1 W)", "(37.4 X, 122.1 W)", "(37.4 N, 122.1 N)",
-            "(37.4 N,122.1 W)", "(37.4N, 122.1 W)", "(37.4 N , 122.1 W)", "(37.4 n, 122.1 w)", "(37.4 N, 122.1 W",
-            "(37.4 N, 122.1 W )", "(37.4 N, 122.1)", "(1e999 N, 2 E)", "(37,4 N, 2 E)", "(37.4\nN, 2 E)",
-            "(37.4 \r\nN, 2 E)", "( N,  E)", "(1 NE, 2 E)", "(1 N, \n2 E)",
+            "",
+            "()",
+            "x",
+            "37.4 N, 122.1 W",
+            " (37.4 N, 122.1 W)",
+            "(37.4 X, 122.1 W)",
+            "(37.4 N, 122.1 N)",
+            "(37.4 N,122.1 W)",
+            "(37.4N, 122.1 W)",
+            "(37.4 N , 122.1 W)",
+            "(37.4 n, 122.1 w)",
+            "(37.4 N, 122.1 W",
+            "(37.4 N, 122.1 W )",
+            "(37.4 N, 122.1)",
+            "(1e999 N, 2 E)",
+            "(37,4 N, 2 E)",
+            "(37.4\nN, 2 E)",
+            "(37.4 \r\nN, 2 E)",
+            "( N,  E)",
+            "(1 NE, 2 E)",
+            "(1 N, \n2 E)",
         ] {
             assert_eq!(at(text), None, "{text:?}");
         }
