@@ -458,6 +458,28 @@ async fn a_second_start_finds_what_the_first_one_stored() {
 }
 
 #[tokio::test]
+async fn the_queries_of_the_documentation_run_and_use_the_index() {
+    let file = File::start().await;
+    let bench = Bench::new(&file, 64).await;
+    let records: Vec<Record> = (0..60).map(|n| bench.record("5YJ3E1EA1KF000001", n)).collect();
+    file.store(&bench, &records).await;
+    let text = include_str!("../../docs/sqlite.md");
+    let block = text.split("```sql").nth(1).and_then(|rest| rest.split("```").next()).expect("a block of SQL");
+    let queries: Vec<&str> = block.split(';').map(str::trim).filter(|query| !query.is_empty()).collect();
+    assert!(queries.len() >= 8, "{queries:?}");
+    for query in queries {
+        file.lines(query);
+        let plan = file.lines(&format!("EXPLAIN QUERY PLAN {query}")).join("\n");
+        if query.contains("vin = ") {
+            assert!(!plan.contains("SCAN"), "{query}\n{plan}");
+        }
+    }
+    // One of them by its result: the last odometer value is that of record 55.
+    let odometer = "SELECT value FROM latest WHERE vin = '5YJ3E1EA1KF000001' AND field = 'Odometer'";
+    assert_eq!(file.lines(odometer), ["55.5"]);
+}
+
+#[tokio::test]
 async fn a_file_that_is_not_ours_is_refused_by_name_and_left_alone() {
     let directory = tempfile::tempdir().expect("a directory");
     let garbage = directory.path().join("garbage.db");
@@ -526,8 +548,10 @@ async fn measures_the_write_rate() {
         let start = Instant::now();
         file.store(&bench, &records).await;
         let rate = f64::from(20_000) / start.elapsed().as_secs_f64();
-        println!("{vehicles} vehicles: {rate:.0} records/s of 10 fields; file {} bytes", file.bytes());
+        println!("{vehicles} vehicles: {rate:.0} records/s of 10 fields");
     }
+    bench.close::<File>().await;
+    println!("{} bytes for each record", file.bytes() / 40_000);
 }
 
 fn configure(path: &Path) -> config::Sqlite {
