@@ -295,16 +295,16 @@ pub(crate) async fn what_comes_after_close_is_lost<H: Harness>() {
 }
 
 /// A dispatcher behind a route on which it decides, and a session's end of it.
-struct Bench {
-    topics: Topics,
-    dispatcher: Arc<dyn Dispatcher>,
+pub(crate) struct Bench {
+    pub(crate) topics: Topics,
+    pub(crate) dispatcher: Arc<dyn Dispatcher>,
     route: Arc<Route>,
     outlet: Arc<Outlet>,
     metrics: PrometheusHandle,
 }
 
 impl Bench {
-    async fn new<H: Harness>(harness: &H, max_unsettled: usize) -> Self {
+    pub(crate) async fn new<H: Harness>(harness: &H, max_unsettled: usize) -> Self {
         let topics = Topics::new([CUSTOM_TOPIC]);
         let dispatcher =
             tokio::time::timeout(H::PATIENCE, harness.connect(&topics, max_unsettled)).await.expect("connects in time");
@@ -330,13 +330,13 @@ impl Bench {
     }
 
     /// Record number `n`; its kind and content follow from `n`.
-    fn record(&self, vin: &str, n: usize) -> Record {
+    pub(crate) fn record(&self, vin: &str, n: usize) -> Record {
         let (kind, payload) = content(&self.topics, vin, n);
         Record::from_parts(kind, &payload, &txid(n), origin(vin), Received::now())
     }
 
     /// Hands a record off as a session does: waits for room and offers it again.
-    async fn send(&self, record: &Record) {
+    pub(crate) async fn send(&self, record: &Record) {
         if let Err(blocked) = self.route.dispatch(record, Some(&self.outlet)) {
             self.resume(blocked).await;
         }
@@ -352,7 +352,7 @@ impl Bench {
         }
     }
 
-    async fn settled<H: Harness>(&self, count: usize) -> Vec<Settled> {
+    pub(crate) async fn settled<H: Harness>(&self, count: usize) -> Vec<Settled> {
         let mut settled = Vec::new();
         let all = async {
             while settled.len() < count {
@@ -386,7 +386,7 @@ impl Bench {
         }
     }
 
-    async fn until<H: Harness>(&self, what: &str, reached: impl Fn() -> bool) {
+    pub(crate) async fn until<H: Harness>(&self, what: &str, reached: impl Fn() -> bool) {
         let start = Instant::now();
         while !reached() {
             assert!(start.elapsed() < H::PATIENCE, "not {what} in {:?}", H::PATIENCE);
@@ -394,7 +394,7 @@ impl Bench {
         }
     }
 
-    async fn close<H: Harness>(&self) {
+    pub(crate) async fn close<H: Harness>(&self) {
         let close = self.dispatcher.close(Instant::now() + H::PATIENCE);
         tokio::time::timeout(H::PATIENCE * 2, close).await.expect("close ends");
     }
@@ -413,7 +413,7 @@ impl Bench {
     }
 }
 
-fn assert_all(settled: &[Settled], outcome: Outcome) {
+pub(crate) fn assert_all(settled: &[Settled], outcome: Outcome) {
     for one in settled {
         let txid = String::from_utf8_lossy(one.record.txid());
         assert_eq!(one.outcome, outcome, "record {txid} of {}", one.record.vin());
@@ -463,7 +463,7 @@ fn number(txid: &[u8]) -> usize {
     digits.parse().expect("made by txid")
 }
 
-fn origin(vin: &str) -> Arc<Origin> {
+pub(crate) fn origin(vin: &str) -> Arc<Origin> {
     Arc::new(Origin {
         identity: Identity::new(ClientType::VehicleDevice, vin),
         connection_id: "3f1c1f0e-6f0a-4a53-9d53-6b5a6f4c8a01".into(),

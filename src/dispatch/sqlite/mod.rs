@@ -9,6 +9,7 @@
 //! `schema` opens and migrates the file, `rows` and `values` turn records into rows, `retention` removes
 //! the oldest. The tables and views are described for their users in `docs/sqlite.md`.
 
+mod error;
 mod queue;
 mod retention;
 mod rows;
@@ -17,14 +18,16 @@ mod values;
 mod writer;
 
 use std::fmt;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 
+use self::error::OpenError;
 use self::queue::Queue;
-use self::schema::{OpenError, Store};
+use self::schema::{LOCK_PATIENCE, Store};
 use self::writer::Writer;
 use super::{ConnectError, Dispatcher, Full, Health, Outbox, Receipt};
 use crate::config::{self, DispatcherName};
@@ -45,7 +48,7 @@ impl Sqlite {
     /// [`ConnectError`] names the path and what is wrong with it.
     pub fn connect(config: &config::Sqlite, topics: &Topics) -> Result<Self, ConnectError> {
         check(config).map_err(|message| ConnectError::Config { dispatcher: DispatcherName::Sqlite, message })?;
-        let store = Store::open(&config.path).map_err(connect_error)?;
+        let store = open(&config.path).map_err(connect_error)?;
         let queue = Arc::new(Queue::new(config.max_unsettled));
         let writer = Writer::new(Arc::clone(&queue), config, topics, store);
         let thread = std::thread::Builder::new().name("sqlite".to_owned()).spawn(|| writer.run()).map_err(|error| {
@@ -105,6 +108,9 @@ impl fmt::Debug for Sqlite {
 /// Below this, the empty schema and one batch would already fill the file.
 const LEAST_MAX_BYTES: u64 = 1 << 20;
 
+/// How long another process may hold the lock at start-up.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
+
 fn check(config: &config::Sqlite) -> Result<(), String> {
     match config.max_bytes {
         Some(bytes) if bytes < LEAST_MAX_BYTES => {
@@ -112,6 +118,14 @@ fn check(config: &config::Sqlite) -> Result<(), String> {
         }
         _ => Ok(()),
     }
+}
+
+/// A store that has just proved that it can be written.
+fn open(path: &Path) -> Result<Store, OpenError> {
+    let mut store = Store::open(path, CONNECT_PATIENCE)?;
+    store.probe()?;
+    store.set_patience(LOCK_PATIENCE)?;
+    Ok(store)
 }
 
 fn connect_error(error: OpenError) -> ConnectError {

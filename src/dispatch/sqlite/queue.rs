@@ -205,3 +205,128 @@ const NEVER: usize = usize::MAX;
 
 /// What a writer that obeys the deadline may still need: one lock attempt and closing the file.
 const GRACE: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::task::{Context, Waker};
+
+    use super::*;
+    use crate::config::DispatcherName;
+    use crate::dispatch::{DispatcherMetrics, Outcome, Outlet};
+    use crate::identity::{ClientType, Identity};
+    use crate::record::{Origin, Received, RecordKind, Topics};
+
+    /// A queue and a session in front of it.
+    struct Bench {
+        queue: Arc<Queue>,
+        outlet: Arc<Outlet>,
+        metrics: Arc<DispatcherMetrics>,
+        origin: Arc<Origin>,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            Self {
+                queue: Arc::new(Queue::new(100)),
+                outlet: Arc::default(),
+                metrics: Arc::new(DispatcherMetrics::register(DispatcherName::Sqlite, &Topics::new([]))),
+                origin: Arc::new(Origin {
+                    identity: Identity::new(ClientType::VehicleDevice, "VIN"),
+                    connection_id: "".into(),
+                    network_interface: "".into(),
+                    client_version: "".into(),
+                }),
+            }
+        }
+
+        fn offer(&self, records: usize) {
+            for n in 0..records {
+                let txid = n.to_string();
+                let origin = Arc::clone(&self.origin);
+                let record = Record::from_parts(RecordKind::V, b"", txid.as_bytes(), origin, Received::now());
+                let receipt = Receipt::direct(&record, &self.metrics, &self.outlet);
+                self.queue.offer(&record, receipt).expect("room");
+            }
+        }
+
+        fn outcomes(&self) -> Vec<Outcome> {
+            let mut settled = Vec::new();
+            let _ = self.outlet.poll_settled(&mut Context::from_waker(Waker::noop()), &mut settled);
+            settled.into_iter().map(|settled| settled.outcome).collect()
+        }
+    }
+
+    fn batch(next: Next) -> usize {
+        match next {
+            Next::Batch(records) => records.len(),
+            other => panic!("{other:?} instead of a batch"),
+        }
+    }
+
+    fn in_an_hour() -> Instant {
+        Instant::now() + HOUR
+    }
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    #[test]
+    fn a_batch_is_everything_that_waits_up_to_its_limit() {
+        let bench = Bench::new();
+        bench.offer(25);
+        let taken = [10, 10, 100].map(|most| {
+            let count = batch(bench.queue.next(most, Duration::ZERO, in_an_hour()));
+            bench.queue.settle(Ok(()));
+            count
+        });
+        assert_eq!(taken, [10, 10, 5]);
+        assert_eq!(bench.outcomes(), [Outcome::Delivered; 25]);
+        assert!(matches!(bench.queue.next(1, HOUR, Instant::now()), Next::Idle));
+    }
+
+    #[test]
+    fn a_full_batch_does_not_linger() {
+        let bench = Bench::new();
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| batch(bench.queue.next(10, HOUR, in_an_hour())));
+            for _ in 0..10 {
+                bench.offer(1);
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            assert_eq!(writer.join().expect("no panic"), 10);
+        });
+    }
+
+    #[test]
+    fn a_small_batch_goes_after_the_linger() {
+        let bench = Bench::new();
+        bench.offer(3);
+        let start = Instant::now();
+        assert_eq!(batch(bench.queue.next(10, Duration::from_millis(50), in_an_hour())), 3);
+        assert!(start.elapsed() >= Duration::from_millis(50));
+    }
+
+    #[test]
+    fn a_close_ends_lingering_and_pausing() {
+        let bench = Bench::new();
+        bench.offer(3);
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| (batch(bench.queue.next(10, HOUR, in_an_hour())), bench.queue.pause(HOUR)));
+            std::thread::sleep(Duration::from_millis(50));
+            bench.queue.begin_close(Instant::now() + Duration::from_millis(100));
+            assert_eq!(writer.join().expect("no panic"), (3, false));
+        });
+    }
+
+    #[tokio::test]
+    async fn close_settles_what_a_stuck_writer_holds_and_its_late_success_acks_nothing() {
+        let bench = Bench::new();
+        bench.offer(5);
+        assert_eq!(batch(bench.queue.next(3, Duration::ZERO, in_an_hour())), 3);
+        assert!(!bench.queue.close(Instant::now()).await, "the writer has not ended");
+        assert_eq!(bench.outcomes(), [Outcome::Lost; 5]);
+        bench.queue.settle(Ok(()));
+        assert_eq!(bench.outcomes(), []);
+        assert_eq!(bench.queue.outbox().used(), 0);
+    }
+}

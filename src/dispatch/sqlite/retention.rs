@@ -51,11 +51,12 @@ impl Retention {
         {
             return Ok(true);
         }
-        if self.is_worth_shrinking(Space::of(connection)?) {
-            shrink(connection)?;
-            return Ok(true);
+        let space = Space::of(connection)?;
+        if !self.is_worth_shrinking(space) {
+            return Ok(false);
         }
-        Ok(false)
+        shrink(connection)?;
+        Ok(Space::of(connection)?.free_pages < space.free_pages)
     }
 
     /// Room is made from seven eighths on; the last eighth is for what comes meanwhile.
@@ -105,8 +106,8 @@ impl Space {
 
 /// Removes the oldest records that were received before then; whether there may be more.
 fn remove(connection: &mut Connection, chunk: Chunk, received_before: i64) -> rusqlite::Result<bool> {
+    let Some((upto, more)) = oldest(connection, chunk, received_before)? else { return Ok(false) };
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let Some((upto, more)) = oldest(&transaction, chunk, received_before)? else { return Ok(false) };
     for delete in DELETES {
         transaction.prepare_cached(delete)?.execute([upto])?;
     }

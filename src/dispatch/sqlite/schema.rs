@@ -1,14 +1,14 @@
 //! The file: opened, checked, migrated.
 
-use std::fmt;
-use std::fs::Metadata;
+use std::fs::OpenOptions;
 use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
+use super::error::{OpenError, directory_of};
 use crate::proto::vehicle_data::Field;
 
 /// An open file of the newest schema.
@@ -21,14 +21,19 @@ pub(super) struct Store {
 }
 
 impl Store {
-    /// Opens `path`; creates or migrates it as needed.
-    pub(super) fn open(path: &Path) -> Result<Self, OpenError> {
+    /// Opens `path`; creates or migrates it as needed. `patience` as in [`Self::set_patience`].
+    pub(super) fn open(path: &Path, patience: Duration) -> Result<Self, OpenError> {
         check_path(path)?;
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        create(path)?;
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let failed = |error| OpenError::because(path, error);
         let mut connection = Connection::open_with_flags(path, flags).map_err(failed)?;
-        connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
+        connection.busy_timeout(patience).map_err(failed)?;
         let version = recognise(&connection, path)?;
+        if version == 0 {
+            // Must come before the first table; lets `retention` give space back.
+            connection.pragma_update(None, "auto_vacuum", "INCREMENTAL").map_err(failed)?;
+        }
         set_pragmas(&connection, path)?;
         if version < VERSION {
             migrate(&mut connection).map_err(failed)?;
@@ -60,6 +65,11 @@ impl Store {
         committed.map_err(|error| OpenError::because(&self.path, error))
     }
 
+    /// How long one attempt waits for somebody else's lock.
+    pub(super) fn set_patience(&self, patience: Duration) -> Result<(), OpenError> {
+        self.connection.busy_timeout(patience).map_err(|error| OpenError::because(&self.path, error))
+    }
+
     /// A commit that changes nothing and still goes through the log to the disk.
     pub(super) fn probe(&mut self) -> Result<(), OpenError> {
         self.write(|transaction| transaction.pragma_update(None, "user_version", VERSION))
@@ -82,150 +92,6 @@ impl Store {
     }
 }
 
-/// Why the file cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum OpenError {
-    #[error("path is {path:?}: must name a file")]
-    NotAFile { path: PathBuf },
-    #[error("cannot open {path:?}: the directory {directory:?} does not exist")]
-    NoDirectory { path: PathBuf, directory: PathBuf },
-    #[error("cannot open {path:?}: permission denied for {who} on {subject}")]
-    Denied { path: PathBuf, who: Who, subject: Subject },
-    #[error("{path:?} is not an SQLite database, or it is damaged: {message}")]
-    NotADatabase { path: PathBuf, message: String },
-    #[error(
-        "{path:?} is a database of another program (application_id {application_id:#x}, expected {APPLICATION_ID:#x})"
-    )]
-    Foreign { path: PathBuf, application_id: i32 },
-    #[error("{path:?} has schema version {version}; this server knows versions up to {VERSION}")]
-    Newer { path: PathBuf, version: i32 },
-    #[error("{path:?} cannot use a write-ahead log (journal_mode is {mode:?}); network file systems are not supported")]
-    NoLog { path: PathBuf, mode: String },
-    #[error("{path:?} was removed or replaced while it was open")]
-    Replaced { path: PathBuf },
-    #[error("{path:?}: {source}")]
-    Sqlite { path: PathBuf, source: rusqlite::Error },
-    #[error("{path:?}: {source}")]
-    Io { path: PathBuf, source: io::Error },
-}
-
-impl OpenError {
-    /// The operator must change the configuration or the file; trying again does not help.
-    pub(super) fn is_misconfigured(&self) -> bool {
-        matches!(
-            self,
-            Self::NotAFile { .. }
-                | Self::NoDirectory { .. }
-                | Self::NotADatabase { .. }
-                | Self::Foreign { .. }
-                | Self::Newer { .. }
-                | Self::NoLog { .. }
-        )
-    }
-
-    /// Somebody else holds the lock; the connection is fine.
-    pub(super) fn is_busy(&self) -> bool {
-        matches!(self, Self::Sqlite { source, .. }
-            if matches!(source.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)))
-    }
-
-    fn because(path: &Path, source: rusqlite::Error) -> Self {
-        match source.sqlite_error_code() {
-            Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
-                Self::NotADatabase { path: path.to_owned(), message: source.to_string() }
-            }
-            Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
-                Self::denied(path).unwrap_or(Self::Sqlite { path: path.to_owned(), source })
-            }
-            _ => Self::Sqlite { path: path.to_owned(), source },
-        }
-    }
-
-    /// `None` when it was not the permissions.
-    fn denied(path: &Path) -> Option<Self> {
-        let denied = |error: &io::Error| {
-            matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
-        };
-        let directory = directory_of(path);
-        let subject = match std::fs::OpenOptions::new().read(true).append(true).open(path) {
-            Err(error) if denied(&error) && path.exists() => path,
-            // SQLite makes its log beside the file.
-            _ => directory,
-        };
-        let metadata = subject.metadata().ok()?;
-        let who = Who::this_process();
-        (!who.may_write(&metadata)).then(|| Self::Denied {
-            path: path.to_owned(),
-            who,
-            subject: Subject::new(subject, &metadata),
-        })
-    }
-
-    fn io(path: &Path, source: io::Error) -> Self {
-        Self::Io { path: path.to_owned(), source }
-    }
-}
-
-/// The user that this process runs as, where the system tells.
-#[derive(Debug)]
-pub(super) struct Who {
-    uid: Option<u32>,
-    gid: Option<u32>,
-}
-
-impl Who {
-    fn this_process() -> Self {
-        // The owner of a process' directory there is its effective user.
-        let process = std::fs::metadata("/proc/self").ok();
-        Self { uid: process.as_ref().map(MetadataExt::uid), gid: process.as_ref().map(MetadataExt::gid) }
-    }
-
-    fn may_write(&self, subject: &Metadata) -> bool {
-        let mode = subject.permissions().mode();
-        let (Some(uid), Some(gid)) = (self.uid, self.gid) else { return false };
-        let bit = if uid == subject.uid() {
-            0o200
-        } else if gid == subject.gid() {
-            0o020
-        } else {
-            0o002
-        };
-        mode & bit != 0
-    }
-}
-
-impl fmt::Display for Who {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.uid {
-            Some(uid) => write!(f, "uid {uid}"),
-            None => f.write_str("this user"),
-        }
-    }
-}
-
-/// A file or directory, as its permissions describe it.
-#[derive(Debug)]
-pub(super) struct Subject {
-    path: PathBuf,
-    owner: u32,
-    group: u32,
-    mode: u32,
-}
-
-impl Subject {
-    fn new(path: &Path, metadata: &Metadata) -> Self {
-        let mode = metadata.permissions().mode() & 0o7777;
-        Self { path: path.to_owned(), owner: metadata.uid(), group: metadata.gid(), mode }
-    }
-}
-
-impl fmt::Display for Subject {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { path, owner, group, mode } = self;
-        write!(f, "{path:?} (owner {owner}, group {group}, mode {mode:04o})")
-    }
-}
-
 fn check_path(path: &Path) -> Result<(), OpenError> {
     if path.as_os_str().is_empty() || path.starts_with(":memory:") || path.is_dir() {
         return Err(OpenError::NotAFile { path: path.to_owned() });
@@ -238,8 +104,13 @@ fn check_path(path: &Path) -> Result<(), OpenError> {
     }
 }
 
-fn directory_of(path: &Path) -> &Path {
-    path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."))
+/// Records tell where people are: not for everybody on the machine. The log files take the same mode.
+fn create(path: &Path) -> Result<(), OpenError> {
+    match OpenOptions::new().write(true).create_new(true).mode(0o640).open(path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(OpenError::io(path, error)),
+    }
 }
 
 /// The schema version of a file of ours, 0 for an empty one.
@@ -260,8 +131,6 @@ fn recognise(connection: &Connection, path: &Path) -> Result<i32, OpenError> {
 
 fn set_pragmas(connection: &Connection, path: &Path) -> Result<(), OpenError> {
     let failed = |error| OpenError::because(path, error);
-    // Must come before the first table; lets `retention` give space back.
-    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL").map_err(failed)?;
     let mode: String =
         connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0)).map_err(failed)?;
     if mode != "wal" {
@@ -318,13 +187,94 @@ const PRAGMAS: &str = "
 const MIGRATIONS: [&str; 1] = [include_str!("schema.sql")];
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "a handful of migrations")]
-const VERSION: i32 = MIGRATIONS.len() as i32;
+pub(super) const VERSION: i32 = MIGRATIONS.len() as i32;
 
 /// "FlTe": tells our files from other programs'.
-const APPLICATION_ID: i32 = 0x466c_5465;
+pub(super) const APPLICATION_ID: i32 = 0x466c_5465;
 
 /// Above every field number that the protobuf may come to have.
 const MOST_FIELDS: i32 = 10_000;
 
-/// Short, so that the writer looks at its deadline in between.
-const BUSY_TIMEOUT: Duration = Duration::from_millis(100);
+/// The wait for a lock within one attempt; short, so that the writer looks at its deadline in between.
+pub(super) const LOCK_PATIENCE: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn store() -> (tempfile::TempDir, Store) {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = Store::open(&directory.path().join("test.db"), LOCK_PATIENCE).expect("opens");
+        (directory, store)
+    }
+
+    fn pragma<T: rusqlite::types::FromSql>(store: &Store, name: &str) -> T {
+        store.connection().pragma_query_value(None, name, |row| row.get(0)).expect("a value")
+    }
+
+    #[test]
+    fn the_pragmas_that_make_a_commit_survive_power_loss_are_in_force() {
+        let (_directory, store) = store();
+        assert_eq!(pragma::<String>(&store, "journal_mode"), "wal");
+        assert_eq!(pragma::<i32>(&store, "synchronous"), 2, "FULL");
+        assert_eq!(pragma::<i32>(&store, "fullfsync"), 1);
+        assert_eq!(pragma::<i32>(&store, "checkpoint_fullfsync"), 1);
+        assert_eq!(pragma::<i32>(&store, "auto_vacuum"), 2, "incremental");
+        assert_eq!(pragma::<i32>(&store, "user_version"), VERSION);
+    }
+
+    #[test]
+    fn opening_again_changes_nothing_and_keeps_the_pragmas() {
+        let (directory, store) = store();
+        let changes = |store: &Store| pragma::<i64>(store, "data_version") + pragma::<i64>(store, "schema_version");
+        let before = changes(&store);
+        let again = Store::open(&directory.path().join("test.db"), LOCK_PATIENCE).expect("opens");
+        assert_eq!((changes(&store), pragma::<i32>(&again, "synchronous")), (before, 2));
+    }
+
+    #[test]
+    fn a_full_disk_fails_the_whole_write_and_ends_with_the_shortage() {
+        let (_directory, mut store) = store();
+        let pages: i64 = pragma(&store, "page_count");
+        store.connection().pragma_update(None, "max_page_count", pages + 2).expect("a limit");
+        let insert = |bytes: i64| {
+            move |transaction: &Transaction<'_>| {
+                transaction.execute("INSERT INTO field_names VALUES (99991, 'first')", [])?;
+                transaction.execute("INSERT INTO field_names VALUES (99992, hex(zeroblob(?1)))", [bytes]).map(drop)
+            }
+        };
+        let error = store.write(insert(100_000)).expect_err("full");
+        assert!(error.to_string().contains("full") && !error.is_busy(), "{error}");
+        let count = |store: &Store| -> i64 {
+            let count = "SELECT count(*) FROM field_names WHERE number > 99990";
+            store.connection().query_row(count, [], |row| row.get(0)).expect("a count")
+        };
+        assert_eq!(count(&store), 0, "all or nothing");
+        store.connection().pragma_update(None, "max_page_count", 1_000_000).expect("a limit");
+        store.write(insert(100_000)).expect("fits");
+        assert_eq!(count(&store), 2);
+    }
+
+    #[test]
+    fn the_file_is_not_readable_by_everybody() {
+        let (directory, _store) = store();
+        for name in ["test.db", "test.db-wal"] {
+            let mode = std::fs::metadata(directory.path().join(name)).expect("a file").mode();
+            assert_eq!(mode & 0o007, 0, "{name} has mode {mode:o}");
+        }
+    }
+
+    #[test]
+    fn every_field_of_the_protobuf_has_its_name() {
+        let (_directory, store) = store();
+        let name: String = store
+            .connection()
+            .query_row("SELECT name FROM field_names WHERE number = ?1", [Field::Soc as i32], |row| row.get(0))
+            .expect("a name");
+        assert_eq!(name, "Soc");
+        let stored: i64 =
+            store.connection().query_row("SELECT count(*) FROM field_names", [], |row| row.get(0)).expect("a count");
+        let known = (0..MOST_FIELDS * 10).filter(|number| Field::try_from(*number).is_ok()).count();
+        assert_eq!(usize::try_from(stored), Ok(known), "{MOST_FIELDS} is above every number");
+    }
+}

@@ -50,7 +50,52 @@ impl<'a> Cells<'a> {
             Value::DoorValue(doors) => flags("doors", &door_flags(doors)),
             Value::TireLocationValue(tires) => flags("tires", &tire_flags(tires)),
             Value::TimeValue(time) => time_of_day(*time),
-            enumerated => enumeration(enumerated),
+            Value::ChargingValue(n) => named(*n, proto::ChargingState::as_str_name),
+            Value::ShiftStateValue(n) => named(*n, proto::ShiftState::as_str_name),
+            Value::LaneAssistLevelValue(n) => named(*n, proto::LaneAssistLevel::as_str_name),
+            Value::ScheduledChargingModeValue(n) => named(*n, proto::ScheduledChargingModeValue::as_str_name),
+            Value::SentryModeStateValue(n) => named(*n, proto::SentryModeState::as_str_name),
+            Value::SpeedAssistLevelValue(n) => named(*n, proto::SpeedAssistLevel::as_str_name),
+            Value::BmsStateValue(n) => named(*n, proto::BmsStateValue::as_str_name),
+            Value::BuckleStatusValue(n) => named(*n, proto::BuckleStatus::as_str_name),
+            Value::CarTypeValue(n) => named(*n, proto::CarTypeValue::as_str_name),
+            Value::ChargePortValue(n) => named(*n, proto::ChargePortValue::as_str_name),
+            Value::ChargePortLatchValue(n) => named(*n, proto::ChargePortLatchValue::as_str_name),
+            Value::DriveInverterStateValue(n) => named(*n, proto::DriveInverterState::as_str_name),
+            Value::HvilStatusValue(n) => named(*n, proto::HvilStatus::as_str_name),
+            Value::WindowStateValue(n) => named(*n, proto::WindowState::as_str_name),
+            Value::SeatFoldPositionValue(n) => named(*n, proto::SeatFoldPosition::as_str_name),
+            Value::TractorAirStatusValue(n) => named(*n, proto::TractorAirStatus::as_str_name),
+            Value::FollowDistanceValue(n) => named(*n, proto::FollowDistance::as_str_name),
+            Value::ForwardCollisionSensitivityValue(n) => named(*n, proto::ForwardCollisionSensitivity::as_str_name),
+            Value::GuestModeMobileAccessValue(n) => named(*n, proto::GuestModeMobileAccess::as_str_name),
+            Value::TrailerAirStatusValue(n) => named(*n, proto::TrailerAirStatus::as_str_name),
+            Value::DetailedChargeStateValue(n) => named(*n, proto::DetailedChargeStateValue::as_str_name),
+            Value::HvacAutoModeValue(n) => named(*n, proto::HvacAutoModeState::as_str_name),
+            Value::CabinOverheatProtectionModeValue(n) => {
+                named(*n, proto::CabinOverheatProtectionModeState::as_str_name)
+            }
+            Value::CabinOverheatProtectionTemperatureLimitValue(n) => {
+                named(*n, proto::ClimateOverheatProtectionTempLimit::as_str_name)
+            }
+            Value::DefrostModeValue(n) => named(*n, proto::DefrostModeState::as_str_name),
+            Value::ClimateKeeperModeValue(n) => named(*n, proto::ClimateKeeperModeState::as_str_name),
+            Value::HvacPowerValue(n) => named(*n, proto::HvacPowerState::as_str_name),
+            Value::FastChargerValue(n) => named(*n, proto::FastCharger::as_str_name),
+            Value::CableTypeValue(n) => named(*n, proto::CableType::as_str_name),
+            Value::TonneauTentModeValue(n) => named(*n, proto::TonneauTentModeState::as_str_name),
+            Value::TonneauPositionValue(n) => named(*n, proto::TonneauPositionState::as_str_name),
+            Value::PowershareTypeValue(n) => named(*n, proto::PowershareTypeStatus::as_str_name),
+            Value::PowershareStateValue(n) => named(*n, proto::PowershareState::as_str_name),
+            Value::PowershareStopReasonValue(n) => named(*n, proto::PowershareStopReasonStatus::as_str_name),
+            Value::DisplayStateValue(n) => named(*n, proto::DisplayState::as_str_name),
+            Value::DistanceUnitValue(n) => named(*n, proto::DistanceUnit::as_str_name),
+            Value::TemperatureUnitValue(n) => named(*n, proto::TemperatureUnit::as_str_name),
+            Value::PressureUnitValue(n) => named(*n, proto::PressureUnit::as_str_name),
+            Value::ChargeUnitPreferenceValue(n) => named(*n, proto::ChargeUnitPreference::as_str_name),
+            Value::TurnSignalStateValue(n) => named(*n, proto::TurnSignalState::as_str_name),
+            Value::MediaStatusValue(n) => named(*n, proto::MediaStatus::as_str_name),
+            Value::SunroofInstalledStateValue(n) => named(*n, proto::SunroofInstalledState::as_str_name),
         }
     }
 
@@ -152,66 +197,6 @@ fn tire_flags(tires: &proto::TireLocation) -> [(&'static str, bool); 10] {
 fn named<E: TryFrom<i32>>(number: i32, name: fn(&E) -> &'static str) -> Cells<'static> {
     let text = E::try_from(number).ok().map(|value| Cow::Borrowed(name(&value)));
     Cells { text, ..integer("enum", i64::from(number)) }
-}
-
-fn enumeration(value: &Value) -> Cells<'static> {
-    match value {
-        Value::ChargingValue(n) => named(*n, proto::ChargingState::as_str_name),
-        Value::ShiftStateValue(n) => named(*n, proto::ShiftState::as_str_name),
-        Value::LaneAssistLevelValue(n) => named(*n, proto::LaneAssistLevel::as_str_name),
-        Value::ScheduledChargingModeValue(n) => named(*n, proto::ScheduledChargingModeValue::as_str_name),
-        Value::SentryModeStateValue(n) => named(*n, proto::SentryModeState::as_str_name),
-        Value::SpeedAssistLevelValue(n) => named(*n, proto::SpeedAssistLevel::as_str_name),
-        Value::BmsStateValue(n) => named(*n, proto::BmsStateValue::as_str_name),
-        Value::BuckleStatusValue(n) => named(*n, proto::BuckleStatus::as_str_name),
-        Value::CarTypeValue(n) => named(*n, proto::CarTypeValue::as_str_name),
-        Value::ChargePortValue(n) => named(*n, proto::ChargePortValue::as_str_name),
-        Value::ChargePortLatchValue(n) => named(*n, proto::ChargePortLatchValue::as_str_name),
-        Value::DriveInverterStateValue(n) => named(*n, proto::DriveInverterState::as_str_name),
-        Value::HvilStatusValue(n) => named(*n, proto::HvilStatus::as_str_name),
-        Value::WindowStateValue(n) => named(*n, proto::WindowState::as_str_name),
-        Value::SeatFoldPositionValue(n) => named(*n, proto::SeatFoldPosition::as_str_name),
-        Value::TractorAirStatusValue(n) => named(*n, proto::TractorAirStatus::as_str_name),
-        Value::FollowDistanceValue(n) => named(*n, proto::FollowDistance::as_str_name),
-        Value::ForwardCollisionSensitivityValue(n) => named(*n, proto::ForwardCollisionSensitivity::as_str_name),
-        Value::GuestModeMobileAccessValue(n) => named(*n, proto::GuestModeMobileAccess::as_str_name),
-        Value::TrailerAirStatusValue(n) => named(*n, proto::TrailerAirStatus::as_str_name),
-        Value::DetailedChargeStateValue(n) => named(*n, proto::DetailedChargeStateValue::as_str_name),
-        Value::HvacAutoModeValue(n) => named(*n, proto::HvacAutoModeState::as_str_name),
-        Value::CabinOverheatProtectionModeValue(n) => named(*n, proto::CabinOverheatProtectionModeState::as_str_name),
-        Value::CabinOverheatProtectionTemperatureLimitValue(n) => {
-            named(*n, proto::ClimateOverheatProtectionTempLimit::as_str_name)
-        }
-        Value::DefrostModeValue(n) => named(*n, proto::DefrostModeState::as_str_name),
-        Value::ClimateKeeperModeValue(n) => named(*n, proto::ClimateKeeperModeState::as_str_name),
-        Value::HvacPowerValue(n) => named(*n, proto::HvacPowerState::as_str_name),
-        Value::FastChargerValue(n) => named(*n, proto::FastCharger::as_str_name),
-        Value::CableTypeValue(n) => named(*n, proto::CableType::as_str_name),
-        Value::TonneauTentModeValue(n) => named(*n, proto::TonneauTentModeState::as_str_name),
-        Value::TonneauPositionValue(n) => named(*n, proto::TonneauPositionState::as_str_name),
-        Value::PowershareTypeValue(n) => named(*n, proto::PowershareTypeStatus::as_str_name),
-        Value::PowershareStateValue(n) => named(*n, proto::PowershareState::as_str_name),
-        Value::PowershareStopReasonValue(n) => named(*n, proto::PowershareStopReasonStatus::as_str_name),
-        Value::DisplayStateValue(n) => named(*n, proto::DisplayState::as_str_name),
-        Value::DistanceUnitValue(n) => named(*n, proto::DistanceUnit::as_str_name),
-        Value::TemperatureUnitValue(n) => named(*n, proto::TemperatureUnit::as_str_name),
-        Value::PressureUnitValue(n) => named(*n, proto::PressureUnit::as_str_name),
-        Value::ChargeUnitPreferenceValue(n) => named(*n, proto::ChargeUnitPreference::as_str_name),
-        Value::TurnSignalStateValue(n) => named(*n, proto::TurnSignalState::as_str_name),
-        Value::MediaStatusValue(n) => named(*n, proto::MediaStatus::as_str_name),
-        Value::SunroofInstalledStateValue(n) => named(*n, proto::SunroofInstalledState::as_str_name),
-        Value::StringValue(_)
-        | Value::IntValue(_)
-        | Value::LongValue(_)
-        | Value::FloatValue(_)
-        | Value::DoubleValue(_)
-        | Value::BooleanValue(_)
-        | Value::LocationValue(_)
-        | Value::Invalid(_)
-        | Value::DoorValue(_)
-        | Value::TireLocationValue(_)
-        | Value::TimeValue(_) => unreachable!("handled by `Cells::of`"),
-    }
 }
 
 #[cfg(test)]

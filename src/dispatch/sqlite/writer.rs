@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::error::OpenError;
 use super::queue::{Next, Queue};
 use super::retention::{Chunk, Retention};
 use super::rows;
-use super::schema::{OpenError, Store};
+use super::schema::{LOCK_PATIENCE, Store};
 use crate::config;
 use crate::dispatch::{DispatchError, Health};
 use crate::logging::RateLimited;
@@ -96,7 +97,7 @@ impl Writer {
         }
         match self.store.take() {
             Some(store) => Ok(self.store.insert(store)),
-            None => Ok(self.store.insert(Store::open(&self.config.path)?)),
+            None => Ok(self.store.insert(Store::open(&self.config.path, LOCK_PATIENCE)?)),
         }
     }
 
@@ -160,7 +161,7 @@ impl Drop for Ended {
     }
 }
 
-/// Between the attempts at one batch; with the wait for a lock, eight to nine seconds in all.
+/// Between the attempts at one batch; with the waits for a lock, about ten seconds in all.
 const RETRY_DELAYS_MS: [u64; 11] = [50, 100, 200, 400, 800, 1000, 1000, 1000, 1000, 1000, 1000];
 
 /// How often age, free pages and, after an error, the disk are looked at.
