@@ -307,7 +307,9 @@ mod tests {
 
     #[test]
     fn refuses_what_is_cut_short() {
-        for bytes in [&b"\x08"[..], b"\x08\x80", b"\x80", b"\x11\0\0\0\0\0\0\0", b"\x0a\x02a", b"\x2d\0\0\0", b"\x0b\x08\x01"] {
+        for bytes in
+            [&b"\x08"[..], b"\x08\x80", b"\x80", b"\x11\0\0\0\0\0\0\0", b"\x0a\x02a", b"\x2d\0\0\0", b"\x0b\x08\x01"]
+        {
             assert_eq!(walk(bytes), Err("field runs past the end"), "{bytes:?}");
         }
     }

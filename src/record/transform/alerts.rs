@@ -30,7 +30,9 @@ pub(super) fn alert<'a>(item: &Item<'a>, out: &mut Splice<'a, '_>) -> Result<For
 fn milliseconds(field: &Field<'_>) -> Option<u64> {
     let (STARTED_AT | ENDED_AT, Value::Bytes(timestamp)) = (field.number, field.value) else { return None };
     match Fields::new(timestamp).next().ok()?? {
-        Field { number: 1, value: Value::Varint(seconds), .. } if (seconds as i64) >= FIRST_MILLISECONDS => Some(seconds),
+        Field { number: 1, value: Value::Varint(seconds), .. } if (seconds as i64) >= FIRST_MILLISECONDS => {
+            Some(seconds)
+        }
         _ => None,
     }
 }

@@ -50,7 +50,13 @@ impl Message {
 }
 
 pub(super) static PAYLOAD: Message = Message {
-    fields: &[None, Some(Kind::Items(&DATUM)), Some(Kind::Message(&TIMESTAMP)), Some(Kind::Text("vin")), Some(Kind::Bool)],
+    fields: &[
+        None,
+        Some(Kind::Items(&DATUM)),
+        Some(Kind::Message(&TIMESTAMP)),
+        Some(Kind::Text("vin")),
+        Some(Kind::Bool),
+    ],
     is_oneof: false,
     vin: 3,
 };

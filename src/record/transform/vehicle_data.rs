@@ -177,7 +177,8 @@ mod tests {
     fn a_replaced_value_loses_its_unknown_fields_and_its_datum_keeps_them() {
         // datum { key: Location, value { "(1 N, 2 E)", 61: 1 }, 61: 2 }
         let payload = b"\x0a\x16\x08\x15\x12\x0f\x0a\x0a(1 N, 2 E)\xe8\x03\x01\xe8\x03\x02";
-        let expected = b"\x0a\x1b\x08\x15\x12\x14\x3a\x12\x09\0\0\0\0\0\0\xf0\x3f\x11\0\0\0\0\0\0\0\x40\xe8\x03\x02\x1a\x03VIN";
+        let expected =
+            b"\x0a\x1b\x08\x15\x12\x14\x3a\x12\x09\0\0\0\0\0\0\xf0\x3f\x11\0\0\0\0\0\0\0\x40\xe8\x03\x02\x1a\x03VIN";
         assert_eq!(rewritten(payload).unwrap(), expected);
     }
 
