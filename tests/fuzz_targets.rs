@@ -1,7 +1,10 @@
 //! Runs the fuzz targets over the captured frames, so that they cannot rot. With `FUZZ_SEEDS` set to a folder,
 //! also writes their inputs there, in one folder per target (see `scripts/fuzz`).
 
+#![allow(clippy::unwrap_used)] // a failed helper fails the test
+
 #[path = "../fuzz/src/targets.rs"]
+#[allow(unreachable_pub)] // public in the fuzz crate
 mod targets;
 
 use fleet_telemetry::envelope::Envelope;

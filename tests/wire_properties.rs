@@ -2,6 +2,8 @@
 //! what the rewritten payload decodes to. Messages are generated in every encoding that decoders must accept:
 //! any field order, repeated and split messages, long varints, unknown fields.
 
+#![allow(clippy::unwrap_used)] // a failed helper fails the test
+
 use fleet_telemetry::envelope::{Envelope, EnvelopeError, message, reply};
 use fleet_telemetry::proto::vehicle_alerts::VehicleAlerts;
 use fleet_telemetry::proto::vehicle_connectivity::VehicleConnectivity;

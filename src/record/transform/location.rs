@@ -22,7 +22,7 @@ pub(super) fn parse(text: &str) -> Option<Degrees> {
 }
 
 /// A number, spaces, and a letter that says on which side it is.
-fn coordinate<'a>(text: &'a str, positive: char, negative: char) -> Option<(f64, &'a str)> {
+fn coordinate(text: &str, positive: char, negative: char) -> Option<(f64, &str)> {
     let (number, text) = number::scan(text.trim_start_matches(is_space))?;
     let text = spaces(text)?;
     match text.strip_prefix(positive) {
