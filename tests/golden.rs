@@ -5,7 +5,7 @@
 //! `connectivity` and `custom`.
 
 use fleet_telemetry::envelope::{Envelope, EnvelopeError, message, reply};
-use fleet_telemetry::record::{Decoded, RecordKind, Topics, transform};
+use fleet_telemetry::record::{RecordKind, Topics, transform};
 use serde::Deserialize;
 
 const DEVICE_ID: &str = "device-1";
@@ -14,10 +14,6 @@ const SENDER_ID: &str = "vehicle_device.device-1";
 /// The reference answers these twice, because it acks what it cannot name both as an error and as a record.
 /// A vehicle forgets a record at its first ack, so one is enough.
 const ACKED_ONCE: [&str; 5] = ["no_message", "raw_empty", "raw_four_zero", "type_ack", "type_zero"];
-
-/// Payloads that mean the same as the reference's but differ in bytes: Go writes map entries in random order,
-/// and it happened to capture another one than ours, which is that of the vehicle.
-const SAME_MEANING: [&str; 0] = [];
 
 #[derive(Deserialize)]
 struct Vector {
@@ -102,24 +98,17 @@ fn replies_are_the_reference_servers_to_the_byte() {
 }
 
 #[test]
-fn payloads_are_the_reference_servers() {
+fn payloads_are_the_reference_servers_to_the_byte() {
     let mut compared = 0;
-    let mut differing = Vec::new();
     for vector in vectors() {
         let Some(Hex(expected)) = vector.payload else { continue };
         let (_, delivered) = outcome(&vector.frame.0);
         let (kind, payload) = delivered.unwrap_or_else(|| panic!("{} is delivered", vector.name));
         assert_eq!(Some(topics().name(kind)), vector.topic.as_deref(), "{}", vector.name);
-        let same =
-            |left, right| format!("{:?}", Decoded::decode(kind, left)) == format!("{:?}", Decoded::decode(kind, right));
-        assert!(same(&payload, &expected), "{} means the same", vector.name);
-        if payload != expected {
-            differing.push(vector.name);
-        }
+        assert_eq!(payload, expected, "{}", vector.name);
         compared += 1;
     }
-    assert_eq!(compared, 234, "payloads in the file");
-    assert_eq!(differing, SAME_MEANING);
+    assert_eq!(compared, 231, "payloads in the file");
 }
 
 #[test]
