@@ -154,11 +154,14 @@ fn owned(message: &rdkafka::message::BorrowedMessage<'_>) -> Message {
     }
 }
 
-/// Free a moment ago; both held at once, so that they differ.
+/// Two ports that nobody listens on. Below the range that the kernel gives to outgoing connections: while the
+/// broker is down, one of those must not take its port.
 fn free_ports() -> (u16, u16) {
-    let listener = || TcpListener::bind("127.0.0.1:0").unwrap();
-    let (first, second) = (listener(), listener());
-    (first.local_addr().unwrap().port(), second.local_addr().unwrap().port())
+    let mut free = std::iter::repeat_with(|| 20_000 + uuid::Uuid::new_v4().as_u64_pair().0 % 12_000)
+        .map(|port| u16::try_from(port).unwrap())
+        .filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
+    let first = free.next().unwrap();
+    (first, free.find(|port| *port != first).unwrap())
 }
 
 fn run(command: &mut Command) {

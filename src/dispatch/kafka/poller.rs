@@ -145,7 +145,8 @@ impl QueueSize {
         let buffer = shared.outbox.used();
         // librdkafka counts messages and events together.
         let held = usize::try_from(producer.in_flight_count()).unwrap_or(0);
-        Self { total: held.max(buffer), events: held.saturating_sub(buffer), buffer }
+        let events = held.saturating_sub(buffer);
+        Self { total: buffer + events, events, buffer }
     }
 }
 
