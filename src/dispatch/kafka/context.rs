@@ -20,8 +20,6 @@ pub(super) struct Shared {
     closing: OnceLock<Instant>,
     /// No broker can be reached. The reason is in `last_error`.
     down: AtomicBool,
-    /// The idempotent producer has given up; the poller replaces it.
-    fatal: AtomicBool,
     /// A std mutex: held to copy a string, only when something is wrong.
     last_error: Mutex<Option<String>>,
     errors: RateLimited,
@@ -34,7 +32,6 @@ impl Shared {
             outbox: Outbox::new(max_unsettled),
             closing: OnceLock::new(),
             down: AtomicBool::new(false),
-            fatal: AtomicBool::new(false),
             last_error: Mutex::new(None),
             errors: RateLimited::default(),
             lines: RateLimited::default(),
@@ -64,15 +61,6 @@ impl Shared {
         if self.is_down() && self.down.swap(false, Ordering::Relaxed) {
             tracing::info!("kafka_reachable_again");
         }
-    }
-
-    pub(super) fn set_fatal(&self) {
-        self.fatal.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether the producer has to be replaced; asked once per fatal error.
-    pub(super) fn take_fatal(&self) -> bool {
-        self.fatal.load(Ordering::Relaxed) && self.fatal.swap(false, Ordering::Relaxed)
     }
 
     pub(super) fn last_error(&self) -> Option<String> {
@@ -115,12 +103,7 @@ impl ClientContext for Context {
     fn error(&self, error: KafkaError, reason: &str) {
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::AllBrokersDown) => self.0.down.store(true, Ordering::Relaxed),
-            Some(code) => {
-                if code == RDKafkaErrorCode::Fatal {
-                    self.0.set_fatal();
-                }
-                self.0.note(format!("{reason} ({code})"));
-            }
+            Some(code) => self.0.note(format!("{reason} ({code})")),
             None => self.0.note(reason.to_owned()),
         }
         if let Some(skipped) = self.0.errors.permit() {

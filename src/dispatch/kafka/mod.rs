@@ -15,6 +15,10 @@
 //! - **A fatal error of the idempotent producer** (its state and the broker's no longer agree) replaces the
 //!   producer: what it held settles as lost, so vehicles resend it; what vehicles offer meanwhile waits.
 //!
+//! A partition without a leader therefore holds its records, and in the end the outbox; an operator who prefers to
+//! lose them sets `message.timeout.ms`. Brokers older than 2.8 that enforce ACLs must grant the producer
+//! `IdempotentWrite`, or the operator sets `enable.idempotence` to `false`.
+//!
 //! A vehicle that resends after its own timeout can still cause a second copy; consumers recognise it by the header
 //! `record_id`.
 
@@ -108,6 +112,7 @@ impl Kafka {
         let timeout = config.connect_timeout;
         let answered = tokio::task::spawn_blocking(move || poller::broker_answers(&producer, timeout));
         if answered.await.unwrap_or(false) {
+            self.shared.up();
             return Ok(());
         }
         let servers = properties::bootstrap_servers(config).unwrap_or_default();

@@ -18,6 +18,7 @@ const POLL: Duration = Duration::from_millis(100);
 const GAUGE_EVERY: Duration = Duration::from_secs(5);
 /// While all brokers are down and nothing is sent, this is how their return is noticed.
 const PROBE_EVERY: Duration = Duration::from_secs(2);
+const RETRY: Duration = Duration::from_millis(100);
 /// Short, because no reports are drained meanwhile.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
 /// Purged messages report back at once; this only bounds a defect.
@@ -30,7 +31,18 @@ pub(super) fn produce(client: &ClientConfig, shared: &Arc<Shared>) -> KafkaResul
 
 /// Whether a broker answers a metadata request in time. Blocks.
 pub(super) fn broker_answers(producer: &Producer, timeout: Duration) -> bool {
-    producer.client().fetch_metadata(None, timeout).is_ok()
+    let deadline = Instant::now() + timeout;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if producer.client().fetch_metadata(None, left).is_ok() {
+            return true;
+        }
+        // It also fails at once when a broker that is just starting closes the connection.
+        if left <= RETRY {
+            return false;
+        }
+        std::thread::sleep(RETRY);
+    }
 }
 
 /// Starts the thread. It ends once `shared` is closed and everything has settled.
@@ -63,8 +75,8 @@ impl Poller {
                 settle(&producer, deadline);
                 return;
             }
-            if self.shared.take_fatal() {
-                self.replace(producer);
+            if let Some((_, reason)) = producer.client().fatal_error() {
+                self.replace(producer, &reason);
             } else if self.shared.is_down() && self.probed.elapsed() >= PROBE_EVERY {
                 self.probe(&producer);
             }
@@ -79,18 +91,17 @@ impl Poller {
     }
 
     /// A fatal error is for good: only a new producer, with a new id, can go on. The old one takes nothing more.
-    fn replace(&self, broken: Arc<Producer>) {
+    fn replace(&self, broken: Arc<Producer>, reason: &str) {
         settle(&broken, Instant::now());
         match produce(&self.client, &self.shared) {
             Ok(fresh) => {
                 drop(self.producer.swap(Arc::new(fresh)));
                 drop_here(broken);
-                tracing::warn!("kafka_producer_replaced");
+                tracing::error!(reason, "kafka_producer_replaced");
             }
             Err(error) => {
-                // The broken one goes on refusing as fatal, so sessions wait until the next round.
-                self.shared.set_fatal();
-                tracing::error!(%error, "kafka_producer_not_replaced");
+                // The broken one takes nothing, so sessions wait until the next round.
+                tracing::error!(reason, %error, "kafka_producer_not_replaced");
             }
         }
     }
@@ -134,7 +145,8 @@ impl QueueSize {
         let buffer = shared.outbox.used();
         // librdkafka counts messages and events together.
         let held = usize::try_from(producer.in_flight_count()).unwrap_or(0);
-        Self { total: held.max(buffer), events: held.saturating_sub(buffer), buffer }
+        let events = held.saturating_sub(buffer);
+        Self { total: buffer + events, events, buffer }
     }
 }
 
