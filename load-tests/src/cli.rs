@@ -84,6 +84,23 @@ pub enum Command {
         #[command(flatten)]
         fleet: FleetArguments,
     },
+    /// Put the reports of a load test side by side.
+    Compare {
+        /// Holds `SCENARIO.TARGET.N.json`; several `N` count with their median.
+        dir: PathBuf,
+        /// The target that the others are multiples of.
+        #[arg(long, default_value = "floor")]
+        baseline: String,
+        /// Write all figures here.
+        #[arg(long)]
+        json: Option<PathBuf>,
+    },
+    /// Print free ports of 127.0.0.1, a line each.
+    Ports {
+        /// How many.
+        #[arg(default_value_t = 1)]
+        count: usize,
+    },
     /// The newest values in an SQLite store.
     Latest {
         /// `sqlite:PATH`.
@@ -215,7 +232,7 @@ impl Command {
     fn shape(&self) -> Option<Shape<'_>> {
         let measured = |rate| vec![(rate, false), (rate, true)];
         let (fleet, load, content, steps) = match self {
-            Self::Certs { .. } | Self::Latest { .. } => return None,
+            Self::Certs { .. } | Self::Compare { .. } | Self::Ports { .. } | Self::Latest { .. } => return None,
             Self::Demo { string_share, fleet } => {
                 let ticks = 2.0 * f64::from(fleet.vehicles);
                 let content = Content::Driving { string_share: *string_share };
@@ -281,6 +298,8 @@ impl Command {
             Self::Ramp { .. } => "ramp",
             Self::Storm { .. } => "storm",
             Self::Idle { .. } => "idle",
+            Self::Compare { .. } => "compare",
+            Self::Ports { .. } => "ports",
             Self::Latest { .. } => "latest",
         }
     }

@@ -101,8 +101,11 @@ impl Floor {
     }
 }
 
-/// TLS 1.3 or 1.2, no tickets, no session storage: every connection is a full handshake.
-fn server_config(files: &Files) -> Result<ServerConfig, FloorError> {
+/// Mutual TLS without tickets and session storage: every connection is a full handshake.
+///
+/// # Errors
+/// [`FloorError`].
+pub fn server_config(files: &Files) -> Result<ServerConfig, FloorError> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let roots = Arc::new(read_roots(&files.vehicle_ca)?);
     let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider.clone()).build()?;

@@ -15,6 +15,7 @@ pub mod backoff;
 pub mod buffer;
 pub mod certs;
 pub mod cli;
+pub mod compare;
 pub mod fleet;
 pub mod floor;
 pub mod journal;

@@ -1,7 +1,9 @@
 //! Simulated vehicles against the floor server over real mutual TLS, in one process.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 use clap::Parser;
 use load_tests::certs::Files;
@@ -9,27 +11,37 @@ use load_tests::cli::Arguments;
 use load_tests::floor::Floor;
 use load_tests::modes;
 use serde_json::Value;
+use tokio::runtime::{Builder, Runtime};
 
-/// Serves on its own thread until the process ends; returns the port.
-fn start_floor(certs: &Path) -> u16 {
-    let files = Files::in_dir(certs);
-    files.create().expect("certificates");
-    let (port, started) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
-        runtime.block_on(async {
-            let floor = Floor::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), &files).await.expect("bound");
-            port.send(floor.local_addr().expect("address").port()).expect("the test waits");
-            floor.serve().await.expect("serves");
-        });
-    });
-    started.recv().expect("started")
+/// A floor server; gone with its connections when it is dropped.
+struct Running {
+    port: u16,
+    _runtime: Runtime,
+}
+
+impl Running {
+    /// On `port`, or a free one for 0.
+    fn start(certs: &Path, port: u16) -> Self {
+        let files = Files::in_dir(certs);
+        files.create().expect("certificates");
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("runtime");
+        let floor = runtime.block_on(Floor::bind((Ipv4Addr::LOCALHOST, port).into(), &files)).expect("bound");
+        let port = floor.local_addr().expect("address").port();
+        runtime.spawn(floor.serve());
+        Self { port, _runtime: runtime }
+    }
 }
 
 /// Runs a mode for a second against a fresh floor; returns whether it went well, and the report.
 fn simulate(mode: &[&str]) -> (bool, Value, tempfile::TempDir) {
     let dir = tempfile::tempdir().expect("temporary folder");
-    let port = start_floor(dir.path()).to_string();
+    let floor = Running::start(dir.path(), 0);
+    let (good, report) = simulate_against(floor.port, mode, &dir);
+    (good, report, dir)
+}
+
+fn simulate_against(port: u16, mode: &[&str], dir: &tempfile::TempDir) -> (bool, Value) {
+    let port = port.to_string();
     let json = dir.path().join("report.json");
     let acks = dir.path().join("acks");
     let paths = [dir.path(), &json, &acks].map(|path| path.to_str().expect("UTF-8").to_owned());
@@ -39,7 +51,7 @@ fn simulate(mode: &[&str]) -> (bool, Value, tempfile::TempDir) {
     let arguments = Arguments::try_parse_from(all).expect("valid arguments");
     let good = modes::run(arguments).expect("ran");
     let report = serde_json::from_slice(&std::fs::read(&json).expect("report")).expect("JSON");
-    (good, report, dir)
+    (good, report)
 }
 
 fn total(report: &Value, count: &str) -> u64 {
@@ -66,8 +78,9 @@ fn every_record_of_a_closed_loop_is_acked_once() {
 fn an_open_loop_keeps_its_rate() {
     let (good, report, _dir) = simulate(&["steady", "--vehicles", "20", "--rate", "400"]);
     assert!(good, "{report}");
-    let throughput = report["steps"][0]["throughput"].as_f64().expect("a number");
-    assert!((300.0..500.0).contains(&throughput), "{throughput}");
+    // 1.2 s at 400/s; a busy machine may cut off the end, but must not shift the schedule.
+    let made = total(&report, "made");
+    assert!((350..=520).contains(&made), "{report}");
 }
 
 #[test]
@@ -89,15 +102,6 @@ fn idle_vehicles_send_one_record_each_and_stay() {
 }
 
 #[test]
-fn acks_that_do_not_match_are_anomalies() {
-    // The floor copies the txid from where benchmark records have it; a demo's records have it elsewhere.
-    let (good, report, _dir) = simulate(&["demo", "--vehicles", "5", "--drain-seconds", "0.1"]);
-    assert!(!good);
-    assert!(total(&report, "unknown_acks") + total(&report, "lost") > 0, "{report}");
-    assert!(!report["failures"].as_array().expect("failures").is_empty());
-}
-
-#[test]
 fn a_server_that_is_not_there_is_an_error() {
     let dir = tempfile::tempdir().expect("temporary folder");
     Files::in_dir(dir.path()).create().expect("certificates");
@@ -109,4 +113,25 @@ fn a_server_that_is_not_there_is_an_error() {
         ["fleet-sim", "closed", "--vehicles", "1", "--port", &port, "--certs", certs, "--connect-limit-seconds", "0.5"];
     let error = modes::run(Arguments::try_parse_from(arguments).expect("valid")).expect_err("nothing listens");
     assert!(error.to_string().starts_with("no vehicle could connect"), "{error}");
+}
+
+#[test]
+fn vehicles_come_back_after_a_restart_and_lose_nothing() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let certs = dir.path().to_owned();
+    let floor = Running::start(&certs, 0);
+    let port = floor.port;
+    let restart = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(600));
+        drop(floor);
+        thread::sleep(Duration::from_millis(200));
+        Running::start(&certs, port)
+    });
+    let mode = ["closed", "--vehicles", "10", "--max-backoff-ms", "200"];
+    let (good, report) = simulate_against(port, &mode, &dir);
+    drop(restart.join().expect("restarted"));
+    assert!(good, "{report}");
+    assert_eq!(total(&report, "disconnected"), 10);
+    assert!(total(&report, "resent") > 0 && total(&report, "connected") == 20, "{report}");
+    assert_eq!(total(&report, "acked"), total(&report, "made"));
 }

@@ -4,6 +4,7 @@ mod idle;
 mod steps;
 mod storm;
 
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,6 +16,7 @@ use tokio::time::{self, MissedTickBehavior};
 
 use crate::certs::{Authority, CertsError, Files};
 use crate::cli::{ArgumentError, Arguments, Command, FleetArguments};
+use crate::compare::Comparison;
 use crate::fleet::{Fleet, FleetError, Outcome};
 use crate::plan::{Phase, Plan};
 use crate::process::{Cpu, Process};
@@ -61,6 +63,8 @@ pub enum RunError {
 pub fn run(arguments: Arguments) -> Result<bool, RunError> {
     match &arguments.command {
         Command::Certs { dir } => create_certificates(dir).map(|()| true),
+        Command::Compare { dir, baseline, json } => compare(dir, baseline, json.as_deref()).map_err(RunError::Report),
+        Command::Ports { count } => print_ports(*count).map(|()| true).map_err(RunError::Runtime),
         Command::Latest { store, vehicles } => {
             store::latest(&store.path, *vehicles)?.iter().for_each(|line| println!("{line}"));
             Ok(true)
@@ -73,6 +77,25 @@ fn create_certificates(dir: &Path) -> Result<(), RunError> {
     let made = Files::in_dir(dir).create()?;
     println!("{} {}", if made { "certificates made in" } else { "certificates kept in" }, dir.display());
     Ok(())
+}
+
+fn compare(dir: &Path, baseline: &str, json: Option<&Path>) -> io::Result<bool> {
+    let comparison = Comparison::read(dir, baseline)?;
+    print!("{comparison}");
+    if let Some(path) = json {
+        fs::write(path, serde_json::to_vec_pretty(&comparison).expect("a comparison has string keys"))?;
+    }
+    Ok(comparison.failures.is_empty())
+}
+
+/// All are held until all are known, so they differ; whoever uses them must be quick.
+fn print_ports(count: usize) -> io::Result<()> {
+    let listeners: Vec<_> =
+        (0..count).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect::<io::Result<_>>()?;
+    listeners.iter().try_for_each(|listener| {
+        println!("{}", listener.local_addr()?.port());
+        Ok(())
+    })
 }
 
 fn simulate(command: &Command) -> Result<bool, RunError> {
@@ -110,13 +133,14 @@ async fn conduct(command: &Command, plan: Arc<Plan>, arguments: &FleetArguments)
         },
         plan,
     };
-    let pending = match command {
-        Command::Storm { reconnects, .. } => run.storm(*reconnects).await.map(|()| Vec::new()),
-        Command::Idle { .. } => run.idle().await.map(|()| Vec::new()),
-        _ => run.steps().await,
-    }?;
+    let pending: Vec<steps::Pending> = match command {
+        Command::Storm { reconnects, .. } => run.storm(*reconnects).await.map(|()| Vec::new())?,
+        Command::Idle { .. } => run.idle().await.map(|()| Vec::new())?,
+        _ => run.steps().await?,
+    };
     let outcome = run.finish().await;
-    run.report.steps = pending.into_iter().map(|step: steps::Pending| step.report(&outcome.latency)).collect();
+    let content = run.plan.content;
+    run.report.steps = pending.into_iter().map(|step| step.report(&outcome.latency, content)).collect();
     run.report.handshake_us = outcome.latency.handshakes();
     if let Some(store) = &arguments.store {
         run.check_store(&store.path, &outcome)?;

@@ -2,7 +2,7 @@
 
 use super::{Run, RunError, Sample};
 use crate::latency::Latency;
-use crate::plan::{Phase, Step};
+use crate::plan::{Content, Phase, Step};
 use crate::report::{CpuReport, StepReport};
 use crate::tally::Count;
 
@@ -34,14 +34,16 @@ impl Run {
 }
 
 impl Pending {
-    pub(super) fn report(self, latency: &Latency) -> StepReport {
+    /// The rate of a demo is one of ticks, not of records.
+    pub(super) fn report(self, latency: &Latency, content: Content) -> StepReport {
+        let is_load = content == Content::Fixed;
         let Self { number, step, before, after } = self;
         let difference = |count| after.totals.of(count) - before.totals.of(count);
         let acked = difference(Count::Acked);
         let seconds = (after.at - before.at).as_secs_f64();
         let cpu = |before: Option<_>, after: Option<_>| Some(CpuReport::new(after? - before?, acked));
         StepReport {
-            rate: step.rate,
+            rate: step.rate.filter(|_| is_load),
             seconds,
             sent: difference(Count::Sent),
             acked,
