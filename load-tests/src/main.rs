@@ -1,3 +1,0 @@
-//! The vehicle simulator.
-
-fn main() {}
