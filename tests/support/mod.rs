@@ -1,6 +1,11 @@
 //! What integration tests share: certificates, a server process, vehicles.
 
-#![allow(dead_code, clippy::unwrap_used, reason = "each test binary uses a part of it; a test may panic")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "each test binary uses a part of it; a test may panic"
+)]
 
 pub(crate) mod pki;
 pub(crate) mod server;
