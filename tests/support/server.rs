@@ -62,7 +62,7 @@ impl Server {
             .unwrap();
         let log = Arc::new(Mutex::new(Vec::new()));
         let lines = follow(child.stderr.take().unwrap(), Arc::clone(&log));
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + Duration::from_secs(60);
         let mut said = Vec::new();
         while let Ok(line) = lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             let event: Value = serde_json::from_str(&line).unwrap_or_default();
@@ -126,6 +126,19 @@ impl Server {
         self.child.wait().unwrap();
     }
 
+    /// Waits until `/readyz` gives this status; its body.
+    pub async fn readiness_becomes(&self, status: u16, patience: Duration) -> String {
+        let deadline = Instant::now() + patience;
+        loop {
+            let (found, body) = get(self.status, "/readyz").await;
+            if found == status {
+                return body;
+            }
+            assert!(Instant::now() < deadline, "/readyz is still {found} after {patience:?}: {body}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     pub async fn metric(&self, line: &str) -> f64 {
         let (_, body) = get(self.metrics, "/metrics").await;
         body.lines()
@@ -164,8 +177,13 @@ pub async fn get(address: SocketAddr, path: &str) -> (u16, String) {
     (head[9..12].parse().unwrap(), body.to_owned())
 }
 
+/// A port that nobody listens on. Below the range that the kernel gives to outgoing connections: while a server
+/// restarts, one of those must not take its port.
 pub fn free_port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+    std::iter::repeat_with(|| 20_000 + uuid::Uuid::new_v4().as_u64_pair().0 % 12_000)
+        .map(|port| u16::try_from(port).unwrap())
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .unwrap()
 }
 
 pub fn write_config(dir: &Path, config: &Value) -> PathBuf {

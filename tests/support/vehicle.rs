@@ -64,9 +64,19 @@ impl Vehicle {
     }
 
     pub async fn connect_with(address: SocketAddr, config: &Arc<ClientConfig>, vin: &str, request: Request) -> Self {
-        let tls = tls(address, config).await.unwrap();
-        let (socket, _) = tokio_tungstenite::client_async(request, tls).await.unwrap();
-        Self { vin: vin.to_owned(), socket }
+        Self::try_connect(address, config, vin, request).await.unwrap()
+    }
+
+    /// As [`Self::connect_with`], for a server that may be gone.
+    pub async fn try_connect(
+        address: SocketAddr,
+        config: &Arc<ClientConfig>,
+        vin: &str,
+        request: Request,
+    ) -> Result<Self, tokio_tungstenite::tungstenite::Error> {
+        let tls = tls(address, config).await?;
+        let (socket, _) = tokio_tungstenite::client_async(request, tls).await?;
+        Ok(Self { vin: vin.to_owned(), socket })
     }
 
     pub async fn send_frame(&mut self, frame: Vec<u8>) {
@@ -76,6 +86,18 @@ impl Vehicle {
     pub async fn send(&mut self, topic: &str, txid: &str, payload: &[u8]) {
         let sender = format!("vehicle_device.{}", self.vin);
         self.send_frame(frame(topic, txid, &sender, payload)).await;
+    }
+
+    /// The bytes of the next binary message; `None` when nothing comes in time.
+    pub async fn receive_bytes(&mut self, patience: Duration) -> Option<Vec<u8>> {
+        let deadline = tokio::time::Instant::now() + patience;
+        loop {
+            match tokio::time::timeout_at(deadline, self.socket.next()).await.ok()?.expect("the connection is open") {
+                Ok(Message::Binary(bytes)) => return Some(bytes.into()),
+                Ok(_) => {}
+                Err(error) => panic!("the connection broke: {error}"),
+            }
+        }
     }
 
     /// The next reply; pings are answered on the way.

@@ -1,0 +1,64 @@
+//! Kills while vehicles stream: what was acked is in the topic, in order, and everyone catches up.
+
+use std::time::Duration;
+
+use crate::fleet::{Fleet, Journal, Pace, check};
+use crate::kafka::Broker;
+use crate::site::Site;
+
+const VEHICLES: usize = 8;
+const PACE: Pace = Pace { every: Duration::from_millis(20), window: 100 };
+const PATIENCE: Duration = Duration::from_secs(90);
+const KILLS: usize = 3;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_acked_is_lost_while_broker_and_server_are_killed_in_turn() {
+    let broker = Broker::start();
+    let site = Site::new(&broker, "kills", |_| {});
+    let mut server = site.serve();
+    let fleet = Fleet::start(server.address, &site.pki, VEHICLES, PACE);
+    fleet.streams(PATIENCE).await;
+    for _ in 0..KILLS {
+        broker.kill();
+        broker.restart();
+        eprintln!("broker killed: streams {:?} after it is back", fleet.streams(PATIENCE).await);
+    }
+    for _ in 0..KILLS {
+        server.kill();
+        server = site.serve();
+        eprintln!("server killed: streams {:?} after it is back", fleet.streams(PATIENCE).await);
+    }
+    let journals = fleet.finish(PATIENCE).await;
+    conclude(&journals, &broker, &site);
+    assert!(journals.iter().all(|vehicle| vehicle.connections > KILLS as u64), "each server had every vehicle");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_acked_is_lost_when_the_server_is_killed_while_the_broker_is_down() {
+    let broker = Broker::start();
+    let site = Site::new(&broker, "both", |_| {});
+    let server = site.serve();
+    let fleet = Fleet::start(server.address, &site.pki, VEHICLES, PACE);
+    fleet.streams(PATIENCE).await;
+    broker.kill();
+    let filled = fleet.stalls(PACE.window, PATIENCE).await;
+    server.kill();
+    // The server waits for the broker.
+    let server = std::thread::scope(|scope| {
+        let server = scope.spawn(|| site.serve());
+        broker.restart();
+        server.join().unwrap()
+    });
+    let streams = fleet.streams(PATIENCE).await;
+    eprintln!("both killed: windows full after {filled:?}, streams {streams:?} after they are back");
+    let journals = fleet.finish(PATIENCE).await;
+    conclude(&journals, &broker, &site);
+    drop(server);
+}
+
+fn conclude(journals: &[Journal], broker: &Broker, site: &Site) {
+    let tally = check(journals, &broker.consume(&site.topic("V")));
+    let resent: u64 = journals.iter().map(|vehicle| vehicle.resent).sum();
+    let timeouts: u64 = journals.iter().map(|vehicle| vehicle.timeouts).sum();
+    eprintln!("{tally:?}; vehicles sent {resent} records again, and gave up {timeouts} connections");
+}
