@@ -21,12 +21,16 @@ async fn nothing_acked_is_lost_while_broker_and_server_are_killed_in_turn() {
     for _ in 0..KILLS {
         broker.kill();
         broker.restart();
-        eprintln!("broker killed: streams {:?} after it is back", fleet.streams(PATIENCE).await);
+        let streams = fleet.streams(PATIENCE).await;
+        eprintln!("broker killed: streams {streams:?} after it is back");
+        fleet.streams_on(50, PATIENCE).await;
     }
     for _ in 0..KILLS {
         server.kill();
         server = site.serve();
-        eprintln!("server killed: streams {:?} after it is back", fleet.streams(PATIENCE).await);
+        let streams = fleet.streams(PATIENCE).await;
+        eprintln!("server killed: streams {streams:?} after it is back");
+        fleet.streams_on(50, PATIENCE).await;
     }
     let journals = fleet.finish(PATIENCE).await;
     conclude(&journals, &broker, &site);

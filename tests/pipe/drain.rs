@@ -18,12 +18,14 @@ const RESTARTS: usize = 5;
 async fn a_drain_under_load_loses_nothing_and_repeats_hardly_anything() {
     let broker = Broker::shared();
     let site = Site::new(broker, "drain", |config| {
+        // So that there are always records in flight.
+        config["kafka"]["linger.ms"] = json!(50);
         config["shutdown"] = json!({ "drain": "500ms", "deadline": format!("{}s", DEADLINE.as_secs()) });
     });
     let mut server = site.serve();
     let fleet = Fleet::start(server.address, &site.pki, VEHICLES, PACE);
     for _ in 0..RESTARTS {
-        fleet.streams(PATIENCE).await;
+        fleet.streams_on(100, PATIENCE).await;
         let signalled = Instant::now();
         server.signal("TERM");
         let status = server.wait(DEADLINE + Duration::from_secs(1));

@@ -88,9 +88,16 @@ impl Fleet {
 
     /// Waits until every vehicle has an ack for a record that it makes from now on; how long that took.
     pub(crate) async fn streams(&self, patience: Duration) -> Duration {
+        self.streams_on(1, patience).await
+    }
+
+    /// As [`Self::streams`], for that many further records.
+    pub(crate) async fn streams_on(&self, records: u64, patience: Duration) -> Duration {
         let before = self.journals();
-        let news = |(now, before): (&Journal, &Journal)| now.acked.last().is_some_and(|last| *last >= before.made);
-        self.wait("are acked again", patience, |now| now.iter().zip(&before).all(news)).await
+        let far_enough = |(now, before): (&Journal, &Journal)| {
+            now.acked.last().is_some_and(|last| last + 1 >= before.made + records)
+        };
+        self.wait("are acked", patience, |now| now.iter().zip(&before).all(far_enough)).await
     }
 
     /// Waits until every vehicle's window is full.
