@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::fleet::{Fleet, Pace, check};
 use crate::kafka::Broker;
-use crate::site::Site;
+use crate::site::{Site, stoppable_broker};
 
 const VEHICLES: usize = 20;
 const PACE: Pace = Pace { every: Duration::from_millis(20), window: 100 };
@@ -40,4 +40,29 @@ async fn a_drain_under_load_loses_nothing_and_repeats_hardly_anything() {
     eprintln!("{tally:?}; vehicles sent {resent} records again");
     assert!(tally.duplicates * 100 <= tally.records, "more than 1 % twice: {tally:?}");
     assert!(journals.iter().all(|vehicle| vehicle.connections > RESTARTS as u64), "all came back each time");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_while_the_broker_does_not_answer_ends_in_time_and_loses_nothing() {
+    let deadline = Duration::from_secs(4);
+    let broker = stoppable_broker().await;
+    let site = Site::new(&broker, "stuck", |config| {
+        config["shutdown"] = json!({ "drain": "500ms", "deadline": "4s" });
+    });
+    let mut server = site.serve();
+    let fleet = Fleet::start(server.address, &site.pki, VEHICLES, PACE);
+    fleet.streams_on(20, PATIENCE).await;
+    broker.pause();
+    fleet.stalls(PACE.window, PATIENCE).await;
+    let signalled = Instant::now();
+    server.signal("TERM");
+    // Whole seconds for the scheduler of a busy machine.
+    let status = server.wait(deadline + Duration::from_secs(3));
+    eprintln!("drained without a broker in {:?}: {status}", signalled.elapsed());
+    assert_eq!(status.code(), Some(0));
+    broker.resume();
+    let _server = site.serve();
+    let journals = fleet.finish(PATIENCE).await;
+    let tally = check(&journals, &broker.consume(&site.topic("V")));
+    eprintln!("{tally:?}");
 }

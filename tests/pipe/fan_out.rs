@@ -9,11 +9,10 @@ use futures_util::{SinkExt, StreamExt};
 use prost::Message as _;
 use rusqlite::OpenFlags;
 use serde_json::json;
-use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::kafka::Broker;
-use crate::site::Site;
+use crate::site::{Site, stoppable_broker};
 use crate::support::vehicle::{Vehicle, ack, frame, v_payload};
 
 const VIN: &str = "5YJ3E1EA0PF000001";
@@ -129,15 +128,6 @@ async fn readiness_follows_the_broker_and_names_kafka() {
     let restarted = Instant::now();
     assert_eq!(server.readiness_becomes(200, PATIENCE).await, "ready");
     eprintln!("not ready {noticed:?} after the kill, ready {:?} after the restart", restarted.elapsed());
-}
-
-/// The broker that the tests of this file stop, one at a time.
-async fn stoppable_broker() -> MappedMutexGuard<'static, Broker> {
-    static BROKER: Mutex<Option<Broker>> = Mutex::const_new(None);
-    let guard = MutexGuard::map(BROKER.lock().await, |broker| broker.get_or_insert_with(Broker::start));
-    // A test that failed may have left it stopped.
-    guard.resume();
-    guard
 }
 
 fn txids(broker: &Broker, topic: &str) -> Vec<String> {

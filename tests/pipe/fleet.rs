@@ -283,3 +283,41 @@ impl Life {
         note(&mut self.journal.lock().unwrap());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn journal(acked: u64) -> [Journal; 1] {
+        [Journal { vin: "VIN".to_owned(), made: acked, acked: (0..acked).collect(), ..Journal::default() }]
+    }
+
+    fn topic(numbers: &[u64]) -> Vec<Message> {
+        let message = |number: &u64| Message {
+            key: b"VIN".to_vec(),
+            payload: Vec::new(),
+            headers: vec![("txid".to_owned(), format!("VIN-{number}").into_bytes())],
+            timestamp: 0,
+            partition: 0,
+            offset: 0,
+        };
+        numbers.iter().map(message).collect()
+    }
+
+    #[test]
+    fn copies_are_counted_and_may_come_late() {
+        assert_eq!(check(&journal(3), &topic(&[0, 1, 0, 2, 1])), Tally { records: 3, duplicates: 2 });
+    }
+
+    #[test]
+    #[should_panic(expected = "acked and not in the topic: [1]")]
+    fn an_acked_record_that_is_missing_fails_the_check() {
+        check(&journal(3), &topic(&[0, 2]));
+    }
+
+    #[test]
+    #[should_panic(expected = "VIN 1 came after a later one")]
+    fn a_record_that_first_comes_after_a_later_one_fails_the_check() {
+        check(&journal(3), &topic(&[0, 2, 1]));
+    }
+}

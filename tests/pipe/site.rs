@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
 
 use crate::kafka::Broker;
 use crate::support;
@@ -47,4 +48,13 @@ impl Site {
     pub(crate) fn store(&self) -> PathBuf {
         self.dir.path().join("telemetry.db")
     }
+}
+
+/// The broker that tests stop and kill, one at a time.
+pub(crate) async fn stoppable_broker() -> MappedMutexGuard<'static, Broker> {
+    static BROKER: Mutex<Option<Broker>> = Mutex::const_new(None);
+    let broker = MutexGuard::map(BROKER.lock().await, |broker| broker.get_or_insert_with(Broker::start));
+    // A test that failed may have left it stopped.
+    broker.resume();
+    broker
 }
