@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use crate::fleet::{Fleet, Journal, Pace, check};
+use serde_json::json;
+
+use crate::fleet::{Fleet, Journal, Pace, Tally, check};
 use crate::kafka::Broker;
-use crate::site::Site;
+use crate::site::{Site, stoppable_broker};
 
 const VEHICLES: usize = 8;
 const PACE: Pace = Pace { every: Duration::from_millis(20), window: 100 };
@@ -60,9 +62,31 @@ async fn nothing_acked_is_lost_when_the_server_is_killed_while_the_broker_is_dow
     drop(server);
 }
 
-fn conclude(journals: &[Journal], broker: &Broker, site: &Site) {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_hangs_until_requests_time_out_causes_neither_loss_nor_copies() {
+    let broker = stoppable_broker().await;
+    let site = Site::new(&broker, "hangs", |config| {
+        config["kafka"]["request.timeout.ms"] = json!(1000);
+        config["kafka"]["socket.timeout.ms"] = json!(1000);
+    });
+    let server = site.serve();
+    let fleet = Fleet::start(server.address, &site.pki, VEHICLES, PACE);
+    fleet.streams_on(20, PATIENCE).await;
+    broker.pause();
+    let filled = fleet.stalls(PACE.window, PATIENCE).await;
+    // The client library's own line; the requests in flight will be sent again.
+    server.event_where("a request that timed out", PATIENCE, |line| line.to_string().contains("Timed out")).await;
+    broker.resume();
+    let streams = fleet.streams(PATIENCE).await;
+    eprintln!("broker stopped: windows full after {filled:?}, streams {streams:?} after it goes on");
+    let journals = fleet.finish(PATIENCE).await;
+    assert_eq!(conclude(&journals, &broker, &site).duplicates, 0, "the producer is idempotent");
+}
+
+fn conclude(journals: &[Journal], broker: &Broker, site: &Site) -> Tally {
     let tally = check(journals, &broker.consume(&site.topic("V")));
     let resent: u64 = journals.iter().map(|vehicle| vehicle.resent).sum();
     let timeouts: u64 = journals.iter().map(|vehicle| vehicle.timeouts).sum();
     eprintln!("{tally:?}; vehicles sent {resent} records again, and gave up {timeouts} connections");
+    tally
 }

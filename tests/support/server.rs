@@ -27,6 +27,7 @@ pub fn config(pki: &Pki) -> Value {
     json!({
         "host": "127.0.0.1",
         "port": 0,
+        "status_host": "127.0.0.1",
         "status_port": free_port(),
         "log_level": "debug",
         "json_log_enable": true,
@@ -101,6 +102,15 @@ impl Server {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         panic!("no {message} in {:#?}", self.log.lock().unwrap());
+    }
+
+    /// Waits for a log line of which `wanted` holds.
+    pub async fn event_where(&self, what: &str, patience: Duration, wanted: impl Fn(&Value) -> bool) {
+        let deadline = Instant::now() + patience;
+        while !self.log.lock().unwrap().iter().any(&wanted) {
+            assert!(Instant::now() < deadline, "no line about {what} in {:#?}", self.log.lock().unwrap());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     pub fn signal(&self, signal: &str) {
