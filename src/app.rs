@@ -165,7 +165,7 @@ impl App {
         // Half of the deadline is for sessions, the rest for the dispatchers to deliver what they hold.
         let reserve = shutdown.remaining() / 2;
         tokio::join!(listener.run(reserve), draining);
-        close(&dispatchers, shutdown.deadline().unwrap_or_else(Instant::now)).await;
+        close(&dispatchers, Instant::now() + shutdown.remaining().mul_f64(DELIVERY)).await;
         upkeep.abort();
         admin.stop().await;
         tracing::info!(activity = true, "stopped_server");
@@ -212,6 +212,10 @@ fn pipeline(
         topics,
     }
 }
+
+/// The dispatchers' part of the time that is left for them and for what comes after: settling as lost what they could
+/// not deliver, and closing the plain-HTTP side.
+const DELIVERY: f64 = 0.9;
 
 /// Closes all dispatchers at the same time.
 async fn close(dispatchers: &[Arc<dyn Dispatcher>], deadline: Instant) {

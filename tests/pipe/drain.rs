@@ -44,10 +44,10 @@ async fn a_drain_under_load_loses_nothing_and_repeats_hardly_anything() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_drain_while_the_broker_does_not_answer_ends_in_time_and_loses_nothing() {
-    let deadline = Duration::from_secs(4);
+    let deadline = Duration::from_secs(8);
     let broker = stoppable_broker().await;
     let site = Site::new(&broker, "stuck", |config| {
-        config["shutdown"] = json!({ "drain": "500ms", "deadline": "4s" });
+        config["shutdown"] = json!({ "drain": "500ms", "deadline": "8s" });
     });
     let mut server = site.serve();
     let fleet = Fleet::start(server.address, &site.pki, VEHICLES, PACE);
@@ -56,10 +56,11 @@ async fn a_drain_while_the_broker_does_not_answer_ends_in_time_and_loses_nothing
     fleet.stalls(PACE.window, PATIENCE).await;
     let signalled = Instant::now();
     server.signal("TERM");
-    // Whole seconds for the scheduler of a busy machine.
     let status = server.wait(deadline + Duration::from_secs(3));
-    eprintln!("drained without a broker in {:?}: {status}", signalled.elapsed());
+    let took = signalled.elapsed();
+    eprintln!("drained without a broker in {took:?}");
     assert_eq!(status.code(), Some(0));
+    assert!(took <= deadline, "{took:?} is after the deadline of {deadline:?}");
     broker.resume();
     let _server = site.serve();
     let journals = fleet.finish(PATIENCE).await;
