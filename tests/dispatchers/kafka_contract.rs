@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use fleet_telemetry::config;
@@ -27,6 +27,8 @@ struct Namespace {
     _turn: MutexGuard<'static, ()>,
 }
 
+/// Not the one that other tests share: this one gets killed.
+static BROKER: OnceLock<Broker> = OnceLock::new();
 static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 impl Harness for Namespace {
@@ -37,7 +39,7 @@ impl Harness for Namespace {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         Self {
             _turn: TURN.lock().await,
-            broker: Broker::shared_for_outages(),
+            broker: BROKER.get_or_init(Broker::start),
             name: format!("contract{}", COUNT.fetch_add(1, Ordering::Relaxed)),
             types: Mutex::default(),
             killed: AtomicBool::new(false),

@@ -49,12 +49,6 @@ impl Broker {
         SHARED.get_or_init(Self::start)
     }
 
-    /// One that may be killed, by tests that take turns.
-    pub fn shared_for_outages() -> &'static Self {
-        static SHARED: OnceLock<Broker> = OnceLock::new();
-        SHARED.get_or_init(Self::start)
-    }
-
     /// A fresh one.
     pub fn start() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
