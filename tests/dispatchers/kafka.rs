@@ -231,7 +231,8 @@ async fn acks_only_after_the_broker_confirms() {
     for record in fleet(50) {
         kafka.send(&record);
     }
-    assert!(kafka.settles_within(Duration::from_secs(2), 1).await.is_empty(), "nothing is confirmed, nothing settles");
+    let settled = kafka.settles_within(Duration::from_secs(2), 1).await;
+    assert_eq!(outcomes(&settled), [], "nothing is confirmed, nothing settles");
     assert_eq!(kafka.kafka.queue_size().buffer, 150);
 
     broker.resume();
