@@ -1,6 +1,7 @@
 //! The vehicles, spread over threads that share nothing but counters.
 
 use std::cell::{Cell, RefCell};
+use std::future::Future;
 use std::io;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
@@ -187,25 +188,25 @@ impl Fleet {
         }
     }
 
-    /// What vehicles left behind, once all have left; lets them wait for acks until `drain` is over.
-    pub async fn finish(&mut self, drain: Duration) -> Outcome {
+    /// What vehicles left behind, once all have left; lets them wait for acks until `drain` or `hurry` is over.
+    pub async fn finish(&mut self, drain: Duration, hurry: impl Future<Output = ()>) -> Outcome {
         self.set(Phase::Drain);
-        let mut outcome = Outcome { latency: Latency::new(0), acked: Vec::new() };
         let mut left = Vec::new();
         let all_left = async {
             while let Some(outcome) = self.outcomes.recv().await {
                 left.push(outcome);
             }
         };
-        if tokio::time::timeout(drain, all_left).await.is_err() {
-            self.set(Phase::Stop);
-            while let Some(outcome) = self.outcomes.recv().await {
-                left.push(outcome);
-            }
+        tokio::select! {
+            () = all_left => {}
+            () = tokio::time::sleep(drain) => {},
+            () = hurry => {}
         }
-        if let Some(first) = left.pop() {
-            outcome = first;
+        self.set(Phase::Stop);
+        while let Some(outcome) = self.outcomes.recv().await {
+            left.push(outcome);
         }
+        let mut outcome = left.pop().unwrap_or_else(|| Outcome { latency: Latency::new(0), acked: Vec::new() });
         for other in left {
             outcome.latency.merge(&other.latency);
             outcome.acked.extend(other.acked);
