@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::runtime;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::{JoinSet, LocalSet};
 
 use crate::certs::{Authority, CertsError};
@@ -63,6 +63,8 @@ pub struct Lane {
     pub latency: RefCell<Latency>,
     /// Wall clock.
     pub clock: Clock,
+    /// Bounds attempts to connect, so that they do not time out waiting for each other.
+    pub attempts: Semaphore,
     journal: Option<Arc<Journal>>,
     acked: RefCell<Vec<AckedRecord>>,
     troubles: Arc<Troubles>,
@@ -241,6 +243,7 @@ impl Shared {
             since: Cell::new(Instant::now()),
             latency: RefCell::new(Latency::new(self.plan.steps.len())),
             clock: Clock::start(),
+            attempts: Semaphore::new(attempts(&self.plan)),
             journal: self.journal,
             acked: RefCell::default(),
             troubles: self.troubles,
@@ -277,6 +280,12 @@ impl Shared {
         let latency = lane.latency.replace(Latency::new(0));
         let _ = self.leave.send(Outcome { latency, acked: lane.acked.take() });
     }
+}
+
+/// Attempts at the same time by one thread; a storm knows no bound.
+fn attempts(plan: &Plan) -> usize {
+    const PACED: usize = 32;
+    if plan.connect_rate.is_some() { PACED } else { Semaphore::MAX_PERMITS }
 }
 
 /// The vehicles of one thread: every `threads`th.
