@@ -1,1 +1,320 @@
-//! To be written.
+//! The application: builds each stage once, binds every port before it serves, runs, and drains in
+//! pipe order.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::admin::{self, Phase, Readiness, Surface, Unhealthy};
+use crate::config::{Config, DispatcherName};
+use crate::dispatch::{self, ConnectError, Dispatcher, DispatcherMetrics, Health, Route, Target};
+use crate::listener::{self, Listener, Tls, TlsError};
+use crate::logging::RateLimited;
+use crate::metrics::Metrics;
+use crate::policy::{Policy, Routes};
+use crate::record::Topics;
+use crate::session::{Pipeline, SessionMetrics};
+use crate::shutdown::Shutdown;
+
+/// Everything that is needed to serve, with its ports bound.
+pub struct App {
+    listener: Listener,
+    dispatchers: Vec<Arc<dyn Dispatcher>>,
+    tls: Arc<Tls>,
+    shutdown: Shutdown,
+    admin: Admin,
+}
+
+/// The plain-HTTP side, which answers before the pipe is ready and until it has ended.
+struct Admin {
+    state: Arc<admin::State>,
+    metrics: Arc<Metrics>,
+    /// Stops the listeners.
+    stop: Shutdown,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+}
+
+/// Why the server does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// A file that the configuration names is not usable.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The mTLS port cannot be had.
+    #[error(transparent)]
+    Bind(#[from] listener::BindError),
+    /// Another port cannot be had.
+    #[error(transparent)]
+    AdminBind(#[from] admin::BindError),
+    /// A dispatcher did not start.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// Signals cannot be received.
+    #[error("cannot receive signals: {0}")]
+    Signals(#[source] std::io::Error),
+    /// A second signal cut the drain short.
+    #[error("stopped by a second signal; {unsettled} records were not delivered, none of them was acked")]
+    Interrupted {
+        /// Records handed to dispatchers and not settled.
+        unsettled: usize,
+    },
+}
+
+impl AppError {
+    /// The process' exit code, by `sysexits.h` where that has one.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Tls(_) | Self::Connect(ConnectError::Config { .. }) => 64,
+            Self::Connect(ConnectError::Unreachable { .. }) | Self::Bind(_) | Self::AdminBind(_) => 69,
+            Self::Signals(_) => 71,
+            Self::Interrupted { .. } => 1,
+        }
+    }
+}
+
+/// Builds the server, serves until SIGTERM or SIGINT, and drains. A second signal ends it at once.
+///
+/// # Errors
+/// [`AppError`].
+pub async fn run(config: Config) -> Result<(), AppError> {
+    let mut signals = Signals::new()?;
+    let built = tokio::select! {
+        app = App::build(config) => app?,
+        () = signals.next() => return Ok(()),
+    };
+    let dispatchers = built.dispatchers.clone();
+    let shutdown = built.shutdown.clone();
+    let mut serving = std::pin::pin!(built.serve());
+    tokio::select! {
+        () = &mut serving => return Ok(()),
+        () = signals.next() => {}
+    }
+    tracing::info!(activity = true, "draining");
+    shutdown.drain();
+    tokio::select! {
+        () = serving => Ok(()),
+        () = signals.next() => {
+            let unsettled = dispatchers.iter().map(|dispatcher| dispatcher.outbox().used()).sum();
+            Err(AppError::Interrupted { unsettled })
+        }
+    }
+}
+
+impl fmt::Debug for App {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("App")
+            .field("listener", &self.listener)
+            .field("dispatchers", &self.dispatchers)
+            .finish_non_exhaustive()
+    }
+}
+
+impl App {
+    /// Checks files and binds ports first, so that a mistake there is found before anything is connected.
+    ///
+    /// # Errors
+    /// [`AppError`].
+    pub async fn build(config: Config) -> Result<Self, AppError> {
+        tracing::info!(activity = true, version = env!("CARGO_PKG_VERSION"), "starting_server");
+        let tls = Arc::new(Tls::load(&config.listener.tls)?);
+        let port = listener::bind(&config.listener).await?;
+        let metrics = Arc::new(Metrics::default());
+        let connected = Arc::new(OnceLock::new());
+        let admin = Admin::start(&config, Arc::clone(&metrics), Arc::clone(&connected)).await?;
+
+        let topics = Topics::new(config.routes.iter().map(|route| route.topic.as_str()));
+        let targets = connect(&config, &topics, &metrics).await?;
+        let dispatchers: Vec<_> = targets.values().map(|target| Arc::clone(&target.dispatcher)).collect();
+        let _ = connected.set(dispatchers.clone());
+
+        let shutdown = Shutdown::new(config.shutdown);
+        let pipeline = pipeline(&config, topics, &targets, &metrics, &shutdown);
+        let listener = metrics.scope(|| Listener::new(port, config.listener, Arc::clone(&tls), Arc::new(pipeline)));
+        Ok(Self { listener, dispatchers, tls, shutdown, admin })
+    }
+
+    /// Where vehicles connect to.
+    ///
+    /// # Errors
+    /// When the socket has none, which the system does not promise.
+    pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until the shutdown starts, then drains: sessions, dispatchers, and at last the admin side.
+    pub async fn serve(self) {
+        let Self { listener, dispatchers, tls, shutdown, admin } = self;
+        if let Ok(address) = listener.local_addr() {
+            tracing::info!(activity = true, %address, "listening");
+        }
+        admin.state.readiness.advance(Phase::Ready);
+        let upkeep = tokio::spawn(upkeep(tls, Arc::clone(&admin.metrics)));
+        let draining = {
+            let (shutdown, state) = (shutdown.clone(), Arc::clone(&admin.state));
+            async move {
+                shutdown.draining().await;
+                state.readiness.advance(Phase::Draining);
+            }
+        };
+        // Half of the deadline is for sessions, the rest for the dispatchers to deliver what they hold.
+        let reserve = shutdown.remaining() / 2;
+        tokio::join!(listener.run(reserve), draining);
+        close(&dispatchers, shutdown.deadline().unwrap_or_else(Instant::now)).await;
+        upkeep.abort();
+        admin.stop().await;
+        tracing::info!(activity = true, "stopped_server");
+    }
+}
+
+/// Connects every dispatcher that a route uses, in the order of the configuration's names.
+async fn connect(
+    config: &Config,
+    topics: &Topics,
+    metrics: &Metrics,
+) -> Result<BTreeMap<DispatcherName, Target>, ConnectError> {
+    let mut targets = BTreeMap::new();
+    for name in config.routes.iter().flat_map(|route| &route.dispatchers) {
+        if targets.contains_key(name) {
+            continue;
+        }
+        let handles = metrics.scope(|| Arc::new(DispatcherMetrics::register(*name, topics)));
+        let mut connecting = std::pin::pin!(dispatch::connect(*name, &config.dispatchers, topics));
+        // Each poll in the scope: a dispatcher may register metrics of its own wherever it likes.
+        let dispatcher = std::future::poll_fn(|cx| metrics.scope(|| connecting.as_mut().poll(cx))).await?;
+        targets.insert(*name, Target { dispatcher, metrics: handles });
+    }
+    Ok(targets)
+}
+
+fn pipeline(
+    config: &Config,
+    topics: Topics,
+    targets: &BTreeMap<DispatcherName, Target>,
+    metrics: &Metrics,
+    shutdown: &Shutdown,
+) -> Pipeline {
+    let routes = config.routes.iter().map(|route| {
+        let targets = route.dispatchers.iter().map(|name| targets[name].clone()).collect();
+        (route.topic.as_str(), Route::new(targets, route.ack))
+    });
+    Pipeline {
+        policy: Policy::new(Routes::new(&topics, routes), &config.policy),
+        session: config.session.clone(),
+        rate_limit: config.policy.rate_limit,
+        json: config.dispatchers.json,
+        metrics: metrics.scope(|| SessionMetrics::register(&topics, &config.session)),
+        shutdown: shutdown.clone(),
+        refusals: RateLimited::default(),
+        topics,
+    }
+}
+
+/// Closes all dispatchers at the same time.
+async fn close(dispatchers: &[Arc<dyn Dispatcher>], deadline: Instant) {
+    futures_util::future::join_all(dispatchers.iter().map(|dispatcher| async move {
+        tracing::info!(activity = true, dispatcher = dispatcher.name().label(), "attempting_to_close");
+        dispatcher.close(deadline).await;
+        let unsettled = dispatcher.outbox().used();
+        if unsettled > 0 {
+            tracing::error!(dispatcher = dispatcher.name().label(), unsettled, "producer_close_error");
+        }
+    }))
+    .await;
+}
+
+/// Trust anchors are checked against the calendar this often.
+const RELOAD_PERIOD: Duration = Duration::from_secs(24 * 60 * 60);
+/// Samples of histograms are folded into buckets this often.
+const UPKEEP_PERIOD: Duration = Duration::from_secs(5);
+
+/// What has to be done now and then for as long as the process lives.
+async fn upkeep(tls: Arc<Tls>, metrics: Arc<Metrics>) {
+    let mut reload = tokio::time::interval_at(tokio::time::Instant::now() + RELOAD_PERIOD, RELOAD_PERIOD);
+    let mut upkeep = tokio::time::interval(UPKEEP_PERIOD);
+    loop {
+        tokio::select! {
+            _ = upkeep.tick() => metrics.upkeep(),
+            _ = reload.tick() => {
+                if let Err(error) = tls.reload() {
+                    tracing::error!(%error, "tls_reload_error");
+                }
+            }
+        }
+    }
+}
+
+impl Admin {
+    async fn start(
+        config: &Config,
+        metrics: Arc<Metrics>,
+        connected: Arc<OnceLock<Vec<Arc<dyn Dispatcher>>>>,
+    ) -> Result<Self, admin::BindError> {
+        let state = Arc::new(admin::State {
+            readiness: Readiness::default(),
+            unhealthy: Box::new(move || unhealthy(connected.get().map_or(&[], Vec::as_slice))),
+            metrics: Arc::clone(&metrics),
+        });
+        let mut admin = Self { state, metrics, stop: Shutdown::new(config.shutdown), tasks: Vec::new() };
+        if let Some(address) = config.admin.status {
+            let port = admin::bind("status_port", address).await?;
+            tracing::info!(activity = true, %address, "status_server_configured");
+            admin.spawn(port, Surface::Status);
+        }
+        if let Some(address) = config.admin.metrics {
+            let port = admin::bind("monitoring.prometheus_metrics_port", address).await?;
+            tracing::info!(activity = true, %address, "metrics_server_configured");
+            admin.spawn(port, Surface::Metrics);
+        }
+        Ok(admin)
+    }
+
+    fn spawn(&mut self, port: TcpListener, surface: Surface) {
+        let stop = self.stop.clone().draining();
+        self.tasks.push(tokio::spawn(admin::serve(port, surface, Arc::clone(&self.state), stop)));
+    }
+
+    async fn stop(self) {
+        self.stop.drain();
+        for task in self.tasks {
+            // A scraper that does not hang up must not hold the process.
+            let _ = tokio::time::timeout(Duration::from_secs(1), task).await;
+        }
+    }
+}
+
+fn unhealthy(dispatchers: &[Arc<dyn Dispatcher>]) -> Vec<Unhealthy> {
+    dispatchers
+        .iter()
+        .filter_map(|dispatcher| match dispatcher.health() {
+            Health::Healthy => None,
+            Health::Unhealthy(reason) => Some(Unhealthy { dispatcher: dispatcher.name().label(), reason }),
+        })
+        .collect()
+}
+
+/// SIGTERM and SIGINT, which mean the same.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, AppError> {
+        let on = |kind| signal(kind).map_err(AppError::Signals);
+        Ok(Self { terminate: on(SignalKind::terminate())?, interrupt: on(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

@@ -124,14 +124,17 @@ pub enum IdentityError {
 }
 
 impl IdentityError {
-    /// Metric label.
+    /// Metric labels.
+    pub const LABELS: [&'static str; 4] = ["unparsable", "no_common_name", "unauthorized", "excluded"];
+
+    /// Position of its label.
     #[must_use]
-    pub fn label(&self) -> &'static str {
+    pub fn index(&self) -> usize {
         match self {
-            Self::Unparsable => "unparsable",
-            Self::NoCommonName(_) => "no_common_name",
-            Self::Unauthorized { .. } => "unauthorized",
-            Self::Excluded { .. } => "excluded",
+            Self::Unparsable => 0,
+            Self::NoCommonName(_) => 1,
+            Self::Unauthorized { .. } => 2,
+            Self::Excluded { .. } => 3,
         }
     }
 }

@@ -1,3 +1,7 @@
 //! The server binary.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    fleet_telemetry::cli::run()
+}

@@ -1,1 +1,137 @@
-//! To be written.
+//! The command line: one file per subcommand.
+
+mod authorities;
+mod certificate;
+mod certs;
+mod check;
+mod findings;
+mod serve;
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// The configuration is not usable (`EX_USAGE`).
+const EXIT_CONFIG: u8 = 64;
+
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (commit ", env!("FLEET_TELEMETRY_COMMIT"), ")");
+
+const EXAMPLES: &str = "\
+Examples:
+  fleet-telemetry                                  serve with ./config.json
+  fleet-telemetry -config /etc/fleet/config.json   the same, as the Go server takes it
+  fleet-telemetry check --config config.json       find all mistakes without starting
+  fleet-telemetry certs verify vehicle_ca.pem      is this really the vehicle maker's bundle?
+
+Environment:
+  SUPPRESS_TLS_HANDSHAKE_ERROR_LOGGING   true: failed TLS handshakes are not logged";
+
+/// Receives vehicle telemetry over mutual TLS and hands it to Kafka, SQLite and other dispatchers.
+#[derive(Debug, Parser)]
+#[command(name = "fleet-telemetry", version = VERSION, after_help = EXAMPLES)]
+struct Args {
+    #[command(flatten)]
+    file: ConfigFile,
+
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, clap::Args)]
+struct ConfigFile {
+    /// The configuration, JSON [default: config.json]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the server (what happens without a subcommand, too).
+    Serve(ConfigFile),
+    /// Check the configuration and the certificates that it names, and report every problem.
+    ///
+    /// Exits with 0 when the server could start with them, else with 64.
+    Check(ConfigFile),
+    /// Look at certificates.
+    Certs(certs::Args),
+}
+
+/// Runs the program with the process' arguments and environment.
+#[must_use]
+pub fn run() -> ExitCode {
+    let args = match Args::try_parse_from(std::env::args_os().map(go_style)) {
+        Ok(args) => args,
+        Err(error) => {
+            // Nobody could be told that stderr is gone.
+            let _ = error.print();
+            return u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from);
+        }
+    };
+    let before = args.file;
+    match args.command.unwrap_or(Command::Serve(ConfigFile { config: None })) {
+        Command::Serve(file) => serve::run(&file.or(before)),
+        Command::Check(file) => check::run(&file.or(before)),
+        Command::Certs(certs) => certs::run(&certs),
+    }
+}
+
+impl ConfigFile {
+    /// The option may stand on either side of the subcommand.
+    fn or(self, before: Self) -> PathBuf {
+        self.config.or(before.config).unwrap_or_else(|| PathBuf::from("config.json"))
+    }
+}
+
+/// Prints a report; a reader that has gone away (`| head`) is no error.
+fn say(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+/// Go takes long flags with one dash, clap with two.
+fn go_style(argument: OsString) -> OsString {
+    match argument.to_str() {
+        Some(text) if text == "-config" || text.starts_with("-config=") || text == "-help" => format!("-{text}").into(),
+        _ => argument,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The file that `serve` or `check` uses.
+    fn file(arguments: &[&str]) -> PathBuf {
+        let arguments = std::iter::once("fleet-telemetry").chain(arguments.iter().copied());
+        let args = Args::try_parse_from(arguments.map(OsString::from).map(go_style)).unwrap();
+        match args.command {
+            Some(Command::Serve(file) | Command::Check(file)) => file.or(args.file),
+            _ => args.file.or(ConfigFile { config: None }),
+        }
+    }
+
+    #[test]
+    fn defines_a_consistent_command_line() {
+        use clap::CommandFactory;
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn takes_the_configuration_in_both_styles_and_on_either_side() {
+        for arguments in [
+            &["-config", "x.json"][..],
+            &["-config=x.json"],
+            &["--config", "x.json"],
+            &["--config=x.json"],
+            &["check", "-config", "x.json"],
+            &["--config", "x.json", "serve"],
+            &["--config", "y.json", "serve", "--config=x.json"],
+        ] {
+            assert_eq!(file(arguments), PathBuf::from("x.json"), "{arguments:?}");
+        }
+        assert_eq!(file(&[]), PathBuf::from("config.json"));
+        assert_eq!(file(&["check"]), PathBuf::from("config.json"));
+    }
+}

@@ -1,1 +1,427 @@
-//! To be written.
+//! The JSON as operators write it: the reference server's keys and ours.
+//!
+//! Every field is optional here; defaults and limits belong to `resolve`. Durations take integer
+//! nanoseconds, as the reference server's do, or strings with a unit (`"5s"`).
+
+use std::time::Duration;
+
+use super::SyntaxError;
+use super::error::Problems;
+use super::kafka;
+use super::section::Section;
+
+pub use super::kafka::KafkaValue;
+
+/// A configuration file, read but not judged.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FileConfig {
+    /// Bind host of the mTLS port; empty is all interfaces.
+    pub host: Option<String>,
+    /// The mTLS port.
+    pub port: Option<i64>,
+    /// Bind host of the status port (ours); empty is all interfaces.
+    pub status_host: Option<String>,
+    /// The plain-HTTP status port; 0 or less turns it off.
+    pub status_port: Option<i64>,
+    /// Certificates.
+    pub tls: Option<Tls>,
+    /// Vehicles' certificates come from the engineering authorities.
+    pub use_default_eng_ca: Option<bool>,
+    /// Messages per connection and interval.
+    pub rate_limit: Option<RateLimit>,
+    /// Record type to list of dispatcher names, in the order of the file.
+    pub records: Vec<(String, Vec<String>)>,
+    /// Record type to the one dispatcher that decides about its ack.
+    pub reliable_ack_sources: Vec<(String, String)>,
+    /// When a record without such a source is acked (ours): `on_delivery` or `on_receipt`.
+    pub ack: Option<String>,
+    /// Payloads as proto3 JSON.
+    pub transmit_decoded_records: Option<bool>,
+    /// Prefix of topics and streams.
+    pub namespace: Option<String>,
+    /// VINs whose signals are counted.
+    pub vins_signal_tracking_enabled: Vec<String>,
+    /// Least severe level that is logged.
+    pub log_level: Option<String>,
+    /// JSON instead of text lines.
+    pub json_log_enable: Option<bool>,
+    /// Metrics.
+    pub monitoring: Option<Monitoring>,
+    /// The logger dispatcher.
+    pub logger: Logger,
+    /// librdkafka properties.
+    pub kafka: Option<Vec<(String, KafkaValue)>>,
+    /// Kafka settings that are not librdkafka's (ours).
+    pub kafka_options: KafkaOptions,
+    /// The embedded store (ours).
+    pub sqlite: Sqlite,
+    /// Bounds (ours).
+    pub limits: Limits,
+    /// `X-TXID` becomes the connection id when it is a UUID (ours).
+    pub connection_id_from_header: Option<bool>,
+    /// Vehicles may send topic `connectivity` themselves (ours).
+    pub connectivity_from_vehicles: Option<bool>,
+    /// How the process ends (ours).
+    pub shutdown: Shutdown,
+    /// What was found while reading; `resolve` reports it with the rest.
+    pub(super) problems: Problems,
+}
+
+/// `tls`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tls {
+    /// PEM bundle that vehicles' certificates must chain to.
+    pub ca_file: Option<String>,
+    /// PEM chain, leaf first.
+    pub server_cert: Option<String>,
+    /// PEM private key.
+    pub server_key: Option<String>,
+}
+
+/// `rate_limit`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RateLimit {
+    /// Off by default.
+    pub enabled: Option<bool>,
+    /// Messages per interval.
+    pub message_limit: Option<i64>,
+    /// The interval in seconds.
+    pub message_interval_time: Option<i64>,
+    /// The interval in nanoseconds, the reference server's hidden key; it wins there and here.
+    pub message_interval_nanos: Option<i64>,
+    /// `back_pressure` or `drop` (ours).
+    pub over_limit: Option<String>,
+}
+
+/// `monitoring`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Monitoring {
+    /// More than 0 turns `/metrics` on.
+    pub prometheus_metrics_port: Option<i64>,
+    /// Bind host of `/metrics`; 127.0.0.1 by default.
+    pub prometheus_metrics_host: Option<String>,
+}
+
+/// `logger`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Logger {
+    /// Each value of `V` becomes an object that names its type.
+    pub verbose: Option<bool>,
+}
+
+/// `kafka_options`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KafkaOptions {
+    /// Records taken and not confirmed.
+    pub max_unsettled: Option<i64>,
+    /// How long to look for a broker at start-up.
+    pub connect_timeout: Option<Duration>,
+}
+
+/// `sqlite`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sqlite {
+    /// The database file.
+    pub path: Option<String>,
+    /// Records older than this are removed.
+    pub max_age: Option<Duration>,
+    /// Oldest records are removed above this file size.
+    pub max_bytes: Option<i64>,
+    /// Records per commit.
+    pub batch: Option<i64>,
+    /// How long a commit may wait for more records.
+    pub linger: Option<Duration>,
+    /// Records taken and not committed.
+    pub max_unsettled: Option<i64>,
+}
+
+/// `limits`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// From accept to the end of the TLS handshake.
+    pub handshake_timeout: Option<Duration>,
+    /// From the handshake to the end of the request headers.
+    pub header_timeout: Option<Duration>,
+    /// Connections in all.
+    pub max_connections: Option<i64>,
+    /// Connections per client address.
+    pub max_connections_per_address: Option<i64>,
+    /// TLS handshakes at the same time.
+    pub max_handshakes: Option<i64>,
+    /// Longest message that is processed.
+    pub max_message_bytes: Option<i64>,
+    /// Longest message that is read.
+    pub max_frame_bytes: Option<i64>,
+    /// Frames per message.
+    pub max_fragments: Option<i64>,
+    /// Pings from a client per second.
+    pub max_pings_per_second: Option<i64>,
+    /// Silence after which a connection is closed.
+    pub idle_timeout: Option<Duration>,
+    /// Silence after which the server pings.
+    pub ping_interval: Option<Duration>,
+    /// Records handed off and not settled, per connection.
+    pub max_unsettled: Option<i64>,
+    /// Bytes of replies that a vehicle has not taken.
+    pub max_unread_reply_bytes: Option<i64>,
+    /// A reply must leave within this time.
+    pub write_timeout: Option<Duration>,
+}
+
+/// `shutdown`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Shutdown {
+    /// Connections are closed spread over this time.
+    pub drain: Option<Duration>,
+    /// From the signal to the exit, at most.
+    pub deadline: Option<Duration>,
+}
+
+impl FileConfig {
+    /// Reads one JSON document. Wrong types and unknown keys are kept for `resolve` to report.
+    ///
+    /// # Errors
+    /// When the bytes are not exactly one JSON document.
+    pub fn parse(bytes: &[u8]) -> Result<Self, SyntaxError> {
+        let json = serde_json::from_slice(bytes).map_err(|error| SyntaxError::at(bytes, &error))?;
+        let mut problems = Problems::default();
+        let mut config = Section::document(json, &mut problems, Self::read);
+        config.problems = problems;
+        Ok(config)
+    }
+
+    fn read(section: &mut Section<'_>) -> Self {
+        let config = Self {
+            host: section.value("host"),
+            port: section.value("port"),
+            status_host: section.value("status_host"),
+            status_port: section.value("status_port"),
+            tls: section.object("tls", Tls::read),
+            use_default_eng_ca: section.value("use_default_eng_ca"),
+            rate_limit: section.object("rate_limit", RateLimit::read),
+            records: section.map_of("records").unwrap_or_default(),
+            reliable_ack_sources: section.map_of("reliable_ack_sources").unwrap_or_default(),
+            ack: section.value("ack"),
+            transmit_decoded_records: section.value("transmit_decoded_records"),
+            namespace: section.value("namespace"),
+            vins_signal_tracking_enabled: section.value("vins_signal_tracking_enabled").unwrap_or_default(),
+            log_level: section.value("log_level"),
+            json_log_enable: section.value("json_log_enable"),
+            monitoring: section.object("monitoring", Monitoring::read),
+            logger: section.object("logger", Logger::read).unwrap_or_default(),
+            kafka: section.map("kafka").map(kafka::values),
+            kafka_options: section.object("kafka_options", KafkaOptions::read).unwrap_or_default(),
+            sqlite: section.object("sqlite", Sqlite::read).unwrap_or_default(),
+            limits: section.object("limits", Limits::read).unwrap_or_default(),
+            connection_id_from_header: section.value("connection_id_from_header"),
+            connectivity_from_vehicles: section.value("connectivity_from_vehicles"),
+            shutdown: section.object("shutdown", Shutdown::read).unwrap_or_default(),
+            problems: Problems::default(),
+        };
+        for dispatcher in ["kinesis", "pubsub", "zmq", "mqtt", "redis"] {
+            section.accept(dispatcher); // routing to one of them is the error
+        }
+        section.ineffective("airbrake", "this build sends no error reports");
+        section.ineffective("reliable_ack", "use \"ack\" or \"reliable_ack_sources\"");
+        config
+    }
+}
+
+impl Tls {
+    fn read(section: &mut Section<'_>) -> Self {
+        Self {
+            ca_file: section.value("ca_file"),
+            server_cert: section.value("server_cert"),
+            server_key: section.value("server_key"),
+        }
+    }
+}
+
+impl RateLimit {
+    fn read(section: &mut Section<'_>) -> Self {
+        Self {
+            enabled: section.value("enabled"),
+            message_limit: section.value("message_limit"),
+            message_interval_time: section.value("message_interval_time"),
+            message_interval_nanos: section.value("MessageIntervalTimeSecond"),
+            over_limit: section.value("over_limit"),
+        }
+    }
+}
+
+impl Monitoring {
+    fn read(section: &mut Section<'_>) -> Self {
+        let monitoring = Self {
+            prometheus_metrics_port: section.value("prometheus_metrics_port"),
+            prometheus_metrics_host: section.value("prometheus_metrics_host"),
+        };
+        for profiler in ["profiler_port", "profiler_host", "profiling_path"] {
+            section.ineffective(profiler, "this build has no profiler");
+        }
+        section.ineffective("statsd", "this build has no StatsD client; use prometheus_metrics_port");
+        monitoring
+    }
+}
+
+impl Logger {
+    fn read(section: &mut Section<'_>) -> Self {
+        Self { verbose: section.value("verbose") }
+    }
+}
+
+impl KafkaOptions {
+    fn read(section: &mut Section<'_>) -> Self {
+        Self { max_unsettled: section.value("max_unsettled"), connect_timeout: section.duration("connect_timeout") }
+    }
+}
+
+impl Sqlite {
+    fn read(section: &mut Section<'_>) -> Self {
+        Self {
+            path: section.value("path"),
+            max_age: section.duration("max_age"),
+            max_bytes: section.value("max_bytes"),
+            batch: section.value("batch"),
+            linger: section.duration("linger"),
+            max_unsettled: section.value("max_unsettled"),
+        }
+    }
+}
+
+impl Limits {
+    fn read(section: &mut Section<'_>) -> Self {
+        Self {
+            handshake_timeout: section.duration("handshake_timeout"),
+            header_timeout: section.duration("header_timeout"),
+            max_connections: section.value("max_connections"),
+            max_connections_per_address: section.value("max_connections_per_address"),
+            max_handshakes: section.value("max_handshakes"),
+            max_message_bytes: section.value("max_message_bytes"),
+            max_frame_bytes: section.value("max_frame_bytes"),
+            max_fragments: section.value("max_fragments"),
+            max_pings_per_second: section.value("max_pings_per_second"),
+            idle_timeout: section.duration("idle_timeout"),
+            ping_interval: section.duration("ping_interval"),
+            max_unsettled: section.value("max_unsettled"),
+            max_unread_reply_bytes: section.value("max_unread_reply_bytes"),
+            write_timeout: section.duration("write_timeout"),
+        }
+    }
+}
+
+impl Shutdown {
+    fn read(section: &mut Section<'_>) -> Self {
+        Self { drain: section.duration("drain"), deadline: section.duration("deadline") }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{ConfigError, Warning};
+
+    fn parse(text: &str) -> FileConfig {
+        FileConfig::parse(text.as_bytes()).unwrap()
+    }
+
+    fn warnings(text: &str) -> Vec<String> {
+        parse(text).problems.warnings.iter().map(Warning::to_string).collect()
+    }
+
+    fn errors(text: &str) -> Vec<String> {
+        parse(text).problems.errors.iter().map(ConfigError::to_string).collect()
+    }
+
+    #[test]
+    fn matches_struct_keys_whatever_their_case() {
+        let config = parse(r#"{"PORT": 443, "Tls": {"CA_File": "x"}, "Records": {"V": ["kafka"]}}"#);
+        assert_eq!(config.port, Some(443));
+        assert_eq!(config.tls.unwrap().ca_file.as_deref(), Some("x"));
+        assert_eq!(config.records, [("V".to_owned(), vec!["kafka".to_owned()])]);
+        assert_eq!(config.problems, Problems::default());
+    }
+
+    #[test]
+    fn keeps_the_case_of_keys_that_are_data() {
+        let config =
+            parse(r#"{"records": {"v": ["kafka"], "V": ["logger"], "v": ["zmq"]}, "kafka": {"A.b": "1", "a.b": "2"}}"#);
+        let routes = [("v".to_owned(), vec!["zmq".to_owned()]), ("V".to_owned(), vec!["logger".to_owned()])];
+        assert_eq!(config.records, routes);
+        assert_eq!(config.problems.warnings, [Warning::RepeatedKey { key: "records.v".to_owned() }]);
+        assert_eq!(config.kafka.unwrap().len(), 2);
+    }
+
+    #[test]
+    fn lets_null_leave_the_default() {
+        let config = parse(r#"{"port": null, "logger": null, "kafka": null, "records": {"V": null}}"#);
+        let expected = FileConfig { records: vec![("V".to_owned(), vec![])], ..FileConfig::default() };
+        assert_eq!(config, expected);
+    }
+
+    #[test]
+    fn merges_repeated_sections_and_says_so() {
+        let config =
+            parse(r#"{"tls": {"ca_file": "a", "server_key": "k"}, "TLS": {"ca_file": "b"}, "port": 1, "port": 2}"#);
+        assert_eq!(config.tls.as_ref().unwrap().ca_file.as_deref(), Some("b"));
+        assert_eq!(config.tls.as_ref().unwrap().server_key.as_deref(), Some("k"));
+        assert_eq!(config.port, Some(2));
+        let keys: Vec<_> = config.problems.warnings.iter().map(ToString::to_string).collect();
+        assert!(keys[0].starts_with("TLS: given more than once"), "{keys:?}");
+        assert_eq!(keys.len(), 3);
+    }
+
+    #[test]
+    fn reads_durations_as_nanoseconds_or_with_units() {
+        let config =
+            parse(r#"{"limits": {"idle_timeout": 5000000000, "ping_interval": "250ms", "write_timeout": "2m"}}"#);
+        assert_eq!(config.limits.idle_timeout, Some(Duration::from_secs(5)));
+        assert_eq!(config.limits.ping_interval, Some(Duration::from_millis(250)));
+        assert_eq!(config.limits.write_timeout, Some(Duration::from_secs(120)));
+        assert_eq!(
+            warnings(r#"{"shutdown": {"drain": 5}}"#),
+            ["shutdown.drain: the integer 5 means 5 nanoseconds; write a unit, such as \"5s\""]
+        );
+        assert_eq!(
+            errors(r#"{"shutdown": {"drain": "5 sec"}}"#),
+            [
+                "shutdown.drain: expected a duration such as \"250ms\", \"5s\" or \"1h30m\" (or integer nanoseconds), found \"5 sec\""
+            ]
+        );
+    }
+
+    #[test]
+    fn names_the_path_of_an_unknown_key_and_the_nearest_known_one() {
+        assert_eq!(
+            warnings(r#"{"prot": 1, "tls": {"ca_flie": "x"}, "zzz": 1, "limits": {"max_conections": 5}}"#),
+            [
+                "tls.ca_flie: unknown key, did you mean \"ca_file\"?",
+                "limits.max_conections: unknown key, did you mean \"max_connections\"?",
+                "prot: unknown key, did you mean \"port\"?",
+                "zzz: unknown key",
+            ]
+        );
+    }
+
+    #[test]
+    fn explains_keys_that_do_nothing() {
+        let found =
+            warnings(r#"{"reliable_ack": true, "airbrake": {}, "monitoring": {"statsd": {}, "profiler_port": 1}}"#);
+        assert_eq!(found.len(), 4);
+        assert!(found.contains(&"reliable_ack: has no effect; use \"ack\" or \"reliable_ack_sources\"".to_owned()));
+    }
+
+    #[test]
+    fn reports_every_wrong_type_at_once() {
+        assert_eq!(
+            errors(r#"{"port": "443", "tls": [], "records": {"V": "kafka"}, "status_port": 80.5, "host": 1}"#),
+            [
+                "host: expected a string, found 1",
+                "port: expected an integer, found \"443\"",
+                "status_port: expected an integer, found 80.5",
+                "tls: expected an object, found a list",
+                "records.V: expected a list of strings, found \"kafka\"",
+            ]
+        );
+        assert_eq!(errors("null"), ["the document: expected an object, found null"]);
+    }
+}

@@ -3,14 +3,39 @@
 //! `file` is the JSON as operators write it (the reference server's keys and ours), `resolve` turns it
 //! and the environment into a [`Config`], reporting every error at once. A `Config` holds no live object.
 
+mod bounds;
+mod duration;
+mod env;
+mod error;
 pub mod file;
+mod json;
+mod kafka;
+mod limits;
 pub mod resolve;
+mod routes;
+mod section;
+mod syntax;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+pub use env::Env;
+pub use error::{ConfigError, LoadError, Problems, Warning};
+pub use resolve::resolve;
+pub use syntax::SyntaxError;
+
+/// Reads, resolves and checks a configuration file.
+///
+/// # Errors
+/// When the file cannot be read, is not JSON, or has mistakes: all of them are reported.
+pub fn load(file: &Path, env: &Env) -> Result<(Config, Vec<Warning>), LoadError> {
+    let bytes = std::fs::read(file).map_err(|source| LoadError::Unreadable { file: file.to_owned(), source })?;
+    let parsed = file::FileConfig::parse(&bytes).map_err(|error| LoadError::Syntax { file: file.to_owned(), error })?;
+    resolve(parsed, env).map_err(|problems| LoadError::Invalid { file: file.to_owned(), problems })
+}
 
 /// Everything that the server needs to know before it starts.
 #[derive(Clone, Debug)]
@@ -212,7 +237,7 @@ impl fmt::Display for DispatcherName {
     }
 }
 
-/// What dispatchers need, whether or not a route uses them.
+/// What dispatchers need. Their sections are present exactly if a route uses them.
 #[derive(Clone, Debug, Default)]
 pub struct Dispatchers {
     /// Prefix of topics and streams: `<namespace>_<topic>`.
@@ -228,14 +253,25 @@ pub struct Dispatchers {
 }
 
 /// Kafka.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Kafka {
-    /// librdkafka properties, verbatim, over our defaults.
+    /// librdkafka properties, verbatim, over our defaults. May hold passwords.
     pub properties: BTreeMap<String, String>,
     /// Records taken and not confirmed; above, vehicles wait.
     pub max_unsettled: usize,
     /// How long to look for a broker at start-up.
     pub connect_timeout: Duration,
+}
+
+impl fmt::Debug for Kafka {
+    /// Names of properties only: some values are passwords.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kafka")
+            .field("properties", &self.properties.keys())
+            .field("max_unsettled", &self.max_unsettled)
+            .field("connect_timeout", &self.connect_timeout)
+            .finish()
+    }
 }
 
 /// The embedded store.
@@ -278,6 +314,8 @@ pub struct Log {
     pub level: tracing::level_filters::LevelFilter,
     /// One JSON object a line instead of text.
     pub json: bool,
+    /// Failed TLS handshakes are not logged.
+    pub suppress_handshake_errors: bool,
 }
 
 /// How the process ends.

@@ -1,1 +1,237 @@
-//! To be written.
+//! From what operators write to what the server runs with: defaults, limits, and every error at once.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tracing::level_filters::LevelFilter;
+
+use super::error::{ConfigError, Problems, Warning};
+use super::limits::{DAY, HOUR, MINUTE, SECOND, SHORTEST};
+use super::{
+    Admin, Config, DispatcherName, Dispatchers, Env, Log, Logger, OverLimit, Policy, RateLimit, Route, Shutdown,
+    Sqlite, Tls, file, kafka, limits, routes,
+};
+
+/// The values of `log_level`.
+pub(super) const LEVELS: &str = "panic, fatal, error, warn, warning, info, debug, trace";
+
+/// Silences the log line about failed TLS handshakes, which load balancers' probes cause by the thousand.
+const SUPPRESS_HANDSHAKE_ERRORS: &str = "SUPPRESS_TLS_HANDSHAKE_ERROR_LOGGING";
+
+/// Tracked VINs, at most; each is a metric label.
+const MAX_TRACKED_VINS: usize = 20;
+
+/// Fills in defaults and checks everything.
+///
+/// # Errors
+/// All mistakes, those found while reading the file first. Warnings found on the way come with them.
+pub fn resolve(mut file: file::FileConfig, env: &Env) -> Result<(Config, Vec<Warning>), Problems> {
+    let mut problems = std::mem::take(&mut file.problems);
+    let routes = routes::resolve(&file, &mut problems);
+    let tls = tls(&file, &mut problems);
+    let config = Config {
+        listener: limits::listener(&file, tls, &mut problems),
+        session: limits::session(&file.limits, file.connection_id_from_header.unwrap_or(true), &mut problems),
+        policy: Policy {
+            rate_limit: file.rate_limit.as_ref().and_then(|limit| rate_limit(limit, &mut problems)),
+            connectivity_from_vehicles: file.connectivity_from_vehicles.unwrap_or(false),
+        },
+        dispatchers: dispatchers(&file, &routes, &mut problems),
+        routes,
+        admin: admin(&file, &mut problems),
+        log: log(&file, env, &mut problems),
+        shutdown: shutdown(&file.shutdown, &mut problems),
+    };
+    tracked_vins(&file.vins_signal_tracking_enabled, &mut problems);
+    if problems.errors.is_empty() { Ok((config, problems.warnings)) } else { Err(problems) }
+}
+
+fn tls(file: &file::FileConfig, problems: &mut Problems) -> Tls {
+    let Some(tls) = &file.tls else {
+        problems.error(ConfigError::NoTls);
+        return Tls { ca_file: PathBuf::new(), server_cert: PathBuf::new(), server_key: PathBuf::new() };
+    };
+    if file.use_default_eng_ca == Some(true) {
+        problems.advise(
+            "use_default_eng_ca",
+            "no bundle comes with this server; tls.ca_file must hold the engineering bundle (see certs/README.md)",
+        );
+    }
+    let mut path = |key, value: &Option<String>, remedy| match value.as_deref() {
+        Some(path) if !path.is_empty() => PathBuf::from(path),
+        _ => {
+            problems.error(ConfigError::Missing { key, remedy });
+            PathBuf::new()
+        }
+    };
+    Tls {
+        ca_file: path(
+            "tls.ca_file",
+            &tls.ca_file,
+            "give the PEM bundle of the authorities that sign vehicles' certificates; it does not come with this \
+             server, certs/README.md says where to get it",
+        ),
+        server_cert: path("tls.server_cert", &tls.server_cert, "give the server's PEM certificate chain, leaf first"),
+        server_key: path("tls.server_key", &tls.server_key, "give the server's PEM private key"),
+    }
+}
+
+fn rate_limit(limit: &file::RateLimit, problems: &mut Problems) -> Option<RateLimit> {
+    let over_limit = match limit.over_limit.as_deref() {
+        None | Some("back_pressure") => OverLimit::BackPressure,
+        Some("drop") => OverLimit::Drop,
+        Some(other) => {
+            problems.not_allowed("rate_limit.over_limit", other, "back_pressure, drop");
+            OverLimit::BackPressure
+        }
+    };
+    if limit.enabled != Some(true) {
+        return None;
+    }
+    let messages = problems.number("rate_limit.message_limit", limit.message_limit.or(Some(0)), 1..=1_000_000, 0);
+    let seconds: u64 = problems.number("rate_limit.message_interval_time", limit.message_interval_time, 1..=86_400, 60);
+    let nanos: u64 = problems.number(
+        "rate_limit.MessageIntervalTimeSecond",
+        limit.message_interval_nanos,
+        1..=86_400_000_000_000,
+        0,
+    );
+    let interval = if nanos > 0 { Duration::from_nanos(nanos) } else { Duration::from_secs(seconds) };
+    Some(RateLimit { messages, interval, over_limit })
+}
+
+fn dispatchers(file: &file::FileConfig, routes: &[Route], problems: &mut Problems) -> Dispatchers {
+    let uses = |name| routes.iter().any(|route| route.dispatchers.contains(&name));
+    Dispatchers {
+        namespace: file.namespace.clone().unwrap_or_default(),
+        json: file.transmit_decoded_records.unwrap_or(false),
+        kafka: kafka::resolve(file, uses(DispatcherName::Kafka), routes, problems),
+        sqlite: sqlite(&file.sqlite, problems).filter(|_| uses(DispatcherName::Sqlite)),
+        logger: Logger { verbose: file.logger.verbose.unwrap_or(false) },
+    }
+}
+
+/// Checked whether or not a route uses it; all of it has defaults.
+fn sqlite(sqlite: &file::Sqlite, problems: &mut Problems) -> Option<Sqlite> {
+    if sqlite.path.as_deref() == Some("") {
+        problems.error(ConfigError::Missing { key: "sqlite.path", remedy: "give a file, such as \"telemetry.db\"" });
+    }
+    let max_age = sqlite.max_age.map(|age| problems.duration("sqlite.max_age", Some(age), SECOND..=36_500 * DAY, age));
+    // Below a mebibyte the file is little more than SQLite's own pages.
+    let max_bytes =
+        sqlite.max_bytes.map(|bytes| problems.number("sqlite.max_bytes", Some(bytes), 1 << 20..=i64::MAX, 0));
+    Some(Sqlite {
+        path: PathBuf::from(sqlite.path.as_deref().unwrap_or("telemetry.db")),
+        max_age,
+        max_bytes,
+        // One fsync for many records; a commit of a thousand takes some milliseconds.
+        batch: problems.number("sqlite.batch", sqlite.batch, 1..=100_000, 1000),
+        linger: problems.duration("sqlite.linger", sqlite.linger, Duration::ZERO..=MINUTE, Duration::from_millis(5)),
+        // Ten full batches: some seconds of a slow disk, about 10 MB.
+        max_unsettled: problems.number("sqlite.max_unsettled", sqlite.max_unsettled, 1..=10_000_000, 10_000),
+    })
+}
+
+fn admin(file: &file::FileConfig, problems: &mut Problems) -> Admin {
+    let monitoring = file.monitoring.clone().unwrap_or_default();
+    let status =
+        turned_on("status_port", file.status_port, problems).and_then(|port| match file.status_host.as_deref() {
+            None | Some("") => Some(SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port)),
+            Some(host) => address("status_host", host, port, problems),
+        });
+    let port = turned_on("monitoring.prometheus_metrics_port", monitoring.prometheus_metrics_port, problems);
+    let metrics = port.and_then(|port| match monitoring.prometheus_metrics_host.as_deref() {
+        // The reference server's default. In a container, set the host: nobody outside reaches this one.
+        None | Some("") => Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)),
+        Some(host) => address("monitoring.prometheus_metrics_host", host, port, problems),
+    });
+    Admin { status, metrics }
+}
+
+/// 0 and less turn a listener off.
+fn turned_on(key: &str, port: Option<i64>, problems: &mut Problems) -> Option<u16> {
+    let port = port.filter(|port| *port > 0)?;
+    Some(problems.number(key, Some(port), 1..=65_535, 0))
+}
+
+fn address(key: &'static str, host: &str, port: u16, problems: &mut Problems) -> Option<SocketAddr> {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let found = match bare.parse::<IpAddr>() {
+        Ok(ip) => Some(SocketAddr::new(ip, port)),
+        Err(_) => (bare, port).to_socket_addrs().ok().and_then(|mut addresses| addresses.next()),
+    };
+    if found.is_none() {
+        problems.not_allowed(key, host, "IP addresses and host names that resolve");
+    }
+    found
+}
+
+fn log(file: &file::FileConfig, env: &Env, problems: &mut Problems) -> Log {
+    let level = match file.log_level.as_deref() {
+        None => LevelFilter::INFO,
+        Some(text) => level(text).unwrap_or_else(|| {
+            problems.warn(Warning::InvalidLevel { value: crate::logging::escape(text.as_bytes(), 40) });
+            LevelFilter::INFO
+        }),
+    };
+    Log {
+        level,
+        json: file.json_log_enable.unwrap_or(false),
+        suppress_handshake_errors: suppress_handshake_errors(env, problems),
+    }
+}
+
+/// A level by its name. Nothing is logged as "panic" or "fatal", so these show errors.
+fn level(name: &str) -> Option<LevelFilter> {
+    match name.to_ascii_lowercase().as_str() {
+        "panic" | "fatal" | "error" => Some(LevelFilter::ERROR),
+        "warn" | "warning" => Some(LevelFilter::WARN),
+        "info" => Some(LevelFilter::INFO),
+        "debug" => Some(LevelFilter::DEBUG),
+        "trace" => Some(LevelFilter::TRACE),
+        _ => None,
+    }
+}
+
+fn suppress_handshake_errors(env: &Env, problems: &mut Problems) -> bool {
+    match env.var(SUPPRESS_HANDSHAKE_ERRORS) {
+        None | Some("0" | "f" | "F" | "false" | "FALSE" | "False") => false,
+        Some("1" | "t" | "T" | "true" | "TRUE" | "True") => true,
+        Some(other) => {
+            problems.error(ConfigError::Environment {
+                name: SUPPRESS_HANDSHAKE_ERRORS,
+                value: crate::logging::escape(other.as_bytes(), 40),
+                allowed: "1, t, T, true, TRUE, True, 0, f, F, false, FALSE, False",
+            });
+            false
+        }
+    }
+}
+
+fn shutdown(file: &file::Shutdown, problems: &mut Problems) -> Shutdown {
+    // Within the 30 s that Kubernetes grants by default.
+    let deadline = problems.duration("shutdown.deadline", file.deadline, SHORTEST..=HOUR, 25 * SECOND);
+    // Vehicles that are closed at the same moment come back at the same moment.
+    let spread = deadline.min(10 * SECOND);
+    let shutdown =
+        Shutdown { drain: problems.duration("shutdown.drain", file.drain, Duration::ZERO..=HOUR, spread), deadline };
+    if shutdown.drain > shutdown.deadline {
+        let problem = format!(
+            "closing connections would take {:?}, longer than shutdown.deadline = {:?}",
+            shutdown.drain, shutdown.deadline
+        );
+        problems.error(ConfigError::Conflict { key: "shutdown.drain", problem });
+    }
+    shutdown
+}
+
+fn tracked_vins(vins: &[String], problems: &mut Problems) {
+    let unique: std::collections::BTreeSet<_> = vins.iter().collect();
+    if unique.len() > MAX_TRACKED_VINS {
+        problems.error(ConfigError::TooManyTrackedVins);
+    } else if !unique.is_empty() {
+        let why = "this build does not count signals per VIN";
+        problems.warn(Warning::NoEffect { key: "vins_signal_tracking_enabled".to_owned(), why });
+    }
+}

@@ -33,6 +33,14 @@ pub struct Blocked {
     joint: Option<Arc<Joint>>,
 }
 
+impl Blocked {
+    /// The record.
+    #[must_use]
+    pub fn record(&self) -> &Record {
+        &self.record
+    }
+}
+
 impl Route {
     /// `targets` in the order of the configuration.
     #[must_use]
@@ -56,12 +64,16 @@ impl Route {
         self.deciders == 0
     }
 
-    /// Hands `record` off. Its outcome comes back through `outlet` unless [`Self::acks_on_receipt`].
+    /// Hands `record` off. Its outcome comes back through `outlet` unless [`Self::acks_on_receipt`];
+    /// without an outlet nobody waits for it.
     ///
     /// # Errors
-    /// [`Blocked`] when a dispatcher is full; go on with [`Self::resume`] after [`Self::room`].
-    pub fn dispatch(&self, record: &Record, outlet: &Arc<Outlet>) -> Result<(), Box<Blocked>> {
-        let joint = (self.deciders > 1).then(|| Joint::new(Arc::clone(outlet), record.clone(), self.deciders));
+    /// [`Blocked`] when a dispatcher is full; go on with [`Self::resume`] when
+    /// [`Self::blocked_at`] has room.
+    pub fn dispatch(&self, record: &Record, outlet: Option<&Arc<Outlet>>) -> Result<(), Box<Blocked>> {
+        let joint = outlet
+            .filter(|_| self.deciders > 1)
+            .map(|outlet| Joint::new(Arc::clone(outlet), record.clone(), self.deciders));
         self.hand_off(record, 0, joint, outlet)
     }
 
@@ -70,7 +82,7 @@ impl Route {
     /// # Errors
     /// As [`Self::dispatch`].
     #[expect(clippy::boxed_local, reason = "the box goes back and forth between `Blocked` and the session")]
-    pub fn resume(&self, blocked: Box<Blocked>, outlet: &Arc<Outlet>) -> Result<(), Box<Blocked>> {
+    pub fn resume(&self, blocked: Box<Blocked>, outlet: Option<&Arc<Outlet>>) -> Result<(), Box<Blocked>> {
         let Blocked { record, at, receipt, joint } = *blocked;
         match self.targets[at].dispatcher.dispatch(&record, receipt) {
             Ok(()) => self.hand_off(&record, at + 1, joint, outlet),
@@ -78,9 +90,10 @@ impl Route {
         }
     }
 
-    /// Waits until the dispatcher that `blocked` stopped at may have room.
-    pub async fn room(&self, blocked: &Blocked) {
-        self.targets[blocked.at].dispatcher.outbox().room().await;
+    /// The dispatcher that `blocked` stopped at; wait for room in its outbox.
+    #[must_use]
+    pub fn blocked_at(&self, blocked: &Blocked) -> Arc<dyn Dispatcher> {
+        Arc::clone(&self.targets[blocked.at].dispatcher)
     }
 
     fn hand_off(
@@ -88,15 +101,15 @@ impl Route {
         record: &Record,
         from: usize,
         joint: Option<Arc<Joint>>,
-        outlet: &Arc<Outlet>,
+        outlet: Option<&Arc<Outlet>>,
     ) -> Result<(), Box<Blocked>> {
         for at in from..self.targets.len() {
             let target = &self.targets[at];
             let decides = at >= self.targets.len() - self.deciders;
-            let receipt = match &joint {
-                _ if !decides => Receipt::unobserved(record, &target.metrics),
-                Some(joint) => Receipt::joint(record, &target.metrics, joint),
-                None => Receipt::direct(record, &target.metrics, outlet),
+            let receipt = match (outlet.filter(|_| decides), &joint) {
+                (None, _) => Receipt::unobserved(record, &target.metrics),
+                (Some(_), Some(joint)) => Receipt::joint(record, &target.metrics, joint),
+                (Some(outlet), None) => Receipt::direct(record, &target.metrics, outlet),
             };
             if let Err(Full(receipt)) = target.dispatcher.dispatch(record, receipt) {
                 return Err(Box::new(Blocked { record: record.clone(), at, receipt, joint }));

@@ -14,6 +14,7 @@ pub mod receipt;
 pub mod sqlite;
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Instant;
 
 use futures_util::future::BoxFuture;
@@ -24,7 +25,7 @@ pub use outbox::Outbox;
 pub use receipt::{Outcome, Outlet, Receipt, Settled};
 
 use crate::config::DispatcherName;
-use crate::record::Record;
+use crate::record::{Record, Topics};
 
 /// A way out of the process.
 ///
@@ -97,4 +98,30 @@ pub enum ConnectError {
         /// Where it was looked for, what happened, and for how long it was tried.
         message: String,
     },
+}
+
+/// Connects a dispatcher; returns when it is ready to deliver.
+///
+/// # Errors
+/// [`ConnectError`].
+pub async fn connect(
+    name: DispatcherName,
+    config: &crate::config::Dispatchers,
+    topics: &Topics,
+) -> Result<Arc<dyn Dispatcher>, ConnectError> {
+    // The configuration's resolver has checked that the section exists and that the build has it.
+    let missing =
+        || ConnectError::Config { dispatcher: name, message: "not configured, or not in this build".to_owned() };
+    Ok(match name {
+        DispatcherName::Logger => Arc::new(logger::Logger::new(&config.logger, topics)),
+        #[cfg(feature = "kafka")]
+        DispatcherName::Kafka => {
+            Arc::new(kafka::Kafka::connect(config.kafka.as_ref().ok_or_else(missing)?, config, topics).await?)
+        }
+        #[cfg(feature = "sqlite")]
+        DispatcherName::Sqlite => {
+            Arc::new(sqlite::Sqlite::connect(config.sqlite.as_ref().ok_or_else(missing)?, topics)?)
+        }
+        _ => return Err(missing()),
+    })
 }

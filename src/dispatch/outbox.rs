@@ -38,6 +38,12 @@ impl Outbox {
         self.wake();
     }
 
+    /// Gives a place back that was not used, because the client library had no room. Wakes nobody: those who
+    /// wait would find the library just as full, and wake each other in a circle.
+    pub fn withdraw(&self) {
+        self.used.fetch_sub(1, Ordering::AcqRel);
+    }
+
     /// Wakes whoever waits for room, also when room appeared elsewhere (a client library's own queue).
     pub fn wake(&self) {
         if self.waiting.load(Ordering::Acquire) > 0 {

@@ -1,0 +1,3 @@
+//! Entry points of the fuzz targets; `tests/fuzz_targets.rs` runs them over the captured frames.
+
+pub mod targets;

@@ -1,0 +1,92 @@
+//! What must hold for any input. A target panics when it does not.
+
+use fleet_telemetry::envelope::{Envelope, message, reply};
+use fleet_telemetry::proto::vehicle_alerts::VehicleAlerts;
+use fleet_telemetry::proto::vehicle_connectivity::VehicleConnectivity;
+use fleet_telemetry::proto::vehicle_data::Payload;
+use fleet_telemetry::proto::vehicle_error::VehicleErrors;
+use fleet_telemetry::record::{Decoded, RecordKind, json, transform};
+use prost::Message;
+
+const VIN: &str = "5YJ3E1EA7JF000001";
+
+/// The first byte of an input to [`record`] and [`json`] picks the kind of record.
+pub const KINDS: [RecordKind; 4] = [RecordKind::V, RecordKind::Alerts, RecordKind::Errors, RecordKind::Connectivity];
+
+/// A frame: what is read of it can be sent again, and replies to it can be read.
+pub fn envelope(frame: &[u8]) {
+    let _ = message::parse_reply(frame);
+    let Ok(envelope) = Envelope::parse(frame) else { return };
+    let Envelope { txid, topic, sender_id, payload, .. } = envelope;
+    // A hostile frame may point all its vectors at the same bytes; do not spend time on the copies.
+    if txid.len() + topic.len() + sender_id.len() + payload.len() > 4 * frame.len() {
+        return;
+    }
+    assert_eq!(Envelope::parse(&message::encode(&envelope)), Ok(envelope));
+    let mut ack = Vec::new();
+    reply::ack(&mut ack, txid, topic);
+    assert_eq!(message::parse_reply(&ack), Some(message::Reply::Ack { txid, topic }));
+    let mut error = Vec::new();
+    reply::error(&mut error, txid);
+    assert_eq!(message::parse_reply(&error), Some(message::Reply::Error { txid }));
+}
+
+/// A kind and a payload: whatever prost reads is accepted, an accepted payload carries the certificate's VIN
+/// and is in its final form, a refused one leaves the buffer alone.
+pub fn record(input: &[u8]) {
+    let Some((kind, payload)) = split(input) else { return };
+    let mut out = b"before".to_vec();
+    let result = transform::rewrite(kind, payload, VIN, &mut out);
+    assert!(out.starts_with(b"before"));
+    let out = out.split_off(6);
+    if result.is_err() {
+        assert!(out.is_empty(), "a refused payload leaves nothing behind");
+        assert!(!prost_reads(kind, payload), "refused a payload that prost reads");
+        return;
+    }
+    if let Ok(decoded) = Decoded::decode(kind, &out) {
+        assert_eq!(vin(&decoded), VIN);
+    }
+    // Great milliseconds are still milliseconds after the division, so alerts may change again.
+    if kind != RecordKind::Alerts {
+        let mut again = Vec::new();
+        transform::rewrite(kind, &out, VIN, &mut again).expect("what was rewritten is valid");
+        assert_eq!(again, out);
+    }
+}
+
+/// A kind and a payload: what is rendered is JSON.
+pub fn json(input: &[u8]) {
+    let Some((kind, payload)) = split(input) else { return };
+    let mut out = Vec::new();
+    if transform::rewrite(kind, payload, VIN, &mut out).is_err() {
+        return;
+    }
+    if let Ok(text) = json::render(kind, &out) {
+        serde_json::from_slice::<serde::de::IgnoredAny>(&text).expect("rendered JSON parses");
+    }
+}
+
+fn split(input: &[u8]) -> Option<(RecordKind, &[u8])> {
+    let (kind, payload) = input.split_first()?;
+    Some((KINDS[usize::from(*kind) % KINDS.len()], payload))
+}
+
+fn prost_reads(kind: RecordKind, payload: &[u8]) -> bool {
+    match kind {
+        RecordKind::V => Payload::decode(payload).is_ok(),
+        RecordKind::Alerts => VehicleAlerts::decode(payload).is_ok(),
+        RecordKind::Errors => VehicleErrors::decode(payload).is_ok(),
+        _ => VehicleConnectivity::decode(payload).is_ok(),
+    }
+}
+
+fn vin(decoded: &Decoded) -> &str {
+    match decoded {
+        Decoded::V(message) => &message.vin,
+        Decoded::Alerts(message) => &message.vin,
+        Decoded::Errors(message) => &message.vin,
+        Decoded::Connectivity(message) => &message.vin,
+        Decoded::Opaque => "",
+    }
+}

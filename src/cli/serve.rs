@@ -1,0 +1,55 @@
+//! `fleet-telemetry serve`: configuration, logging, runtime, then the application.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use super::EXIT_CONFIG;
+use super::findings::Findings;
+use crate::app;
+use crate::config::{self, Config, Env, Warning};
+use crate::logging;
+
+pub(super) fn run(file: &Path) -> ExitCode {
+    let (config, warnings) = match config::load(file, &Env::of_process()) {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            eprint!("{}", Findings::of(&error).report());
+            return ExitCode::from(EXIT_CONFIG);
+        }
+    };
+    if let Err(error) = logging::init(&config.log) {
+        eprintln!("error: {error}");
+        return ExitCode::FAILURE;
+    }
+    warnings.iter().for_each(log);
+    start(config)
+}
+
+fn log(warning: &Warning) {
+    match warning {
+        // The reference server's name and level.
+        Warning::InvalidLevel { .. } => tracing::error!(error = %warning, "invalid_level"),
+        other => tracing::warn!(warning = %other, "config_warning"),
+    }
+}
+
+/// As many worker threads as the machine, or the container's quota, has CPUs.
+fn start(config: Config) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("worker").build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "runtime_not_started");
+            return ExitCode::FAILURE;
+        }
+    };
+    let ended = runtime.block_on(app::run(config));
+    // The application has drained what it could; a blocking thread must not hold the exit up.
+    runtime.shutdown_background();
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(%error, "server_failed");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}

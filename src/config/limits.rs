@@ -1,0 +1,103 @@
+//! `limits`: the bounds of the listener and of one connection, with the reasons for their defaults.
+
+use std::time::Duration;
+
+use super::error::Problems;
+use super::{Listener, Session, Tls, file};
+
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+pub(super) const MINUTE: Duration = Duration::from_secs(60);
+pub(super) const HOUR: Duration = Duration::from_secs(3600);
+pub(super) const DAY: Duration = Duration::from_secs(86_400);
+/// A deadline shorter than this fails healthy clients.
+pub(super) const SHORTEST: Duration = Duration::from_millis(10);
+
+pub(super) fn listener(file: &file::FileConfig, tls: Tls, problems: &mut Problems) -> Listener {
+    let limits = &file.limits;
+    if file.port.is_none() {
+        problems.advise("port", "not given, so a free port is picked at every start; vehicles need a fixed one");
+    }
+    // About 30 KiB each: 100,000 connections are 3 GiB.
+    let max_connections = problems.number("limits.max_connections", limits.max_connections, 1..=10_000_000, 100_000);
+    Listener {
+        host: file.host.clone().unwrap_or_default(),
+        port: problems.number("port", file.port, 0..=65_535, 0),
+        tls,
+        // A vehicle's handshake takes some round trips over a mobile network: seconds when it is poor.
+        handshake_timeout: problems.duration(
+            "limits.handshake_timeout",
+            limits.handshake_timeout,
+            SHORTEST..=HOUR,
+            10 * SECOND,
+        ),
+        header_timeout: problems.duration("limits.header_timeout", limits.header_timeout, SHORTEST..=HOUR, 10 * SECOND),
+        max_connections,
+        // No separate bound by default: behind most load balancers all vehicles come from one address.
+        max_connections_per_address: problems.number(
+            "limits.max_connections_per_address",
+            limits.max_connections_per_address,
+            1..=10_000_000,
+            max_connections,
+        ),
+        // 0.2 ms of CPU each: enough to keep every core busy, few enough that none waits for long.
+        max_handshakes: problems.number("limits.max_handshakes", limits.max_handshakes, 1..=1_000_000, 256),
+    }
+}
+
+pub(super) fn session(limits: &file::Limits, connection_id_from_header: bool, problems: &mut Problems) -> Session {
+    /// What the reference server processes, at most.
+    const MESSAGE_BYTES: usize = 1_000_000;
+    const MIB: i64 = 1 << 20;
+    let max_message_bytes =
+        problems.number("limits.max_message_bytes", limits.max_message_bytes, 1..=1024 * MIB, MESSAGE_BYTES);
+    // A parked vehicle sends little, and whether every firmware answers pings is not known: long enough not to
+    // cut off one that is merely quiet, short enough to notice within minutes that one has lost its network.
+    let idle_timeout = problems.duration("limits.idle_timeout", limits.idle_timeout, SHORTEST..=DAY, 10 * MINUTE);
+    let session = Session {
+        max_message_bytes,
+        // Above the former, so that a message which is merely too long is answered.
+        max_frame_bytes: problems.number(
+            "limits.max_frame_bytes",
+            limits.max_frame_bytes,
+            1..=1024 * MIB,
+            max_message_bytes.max(4 << 20),
+        ),
+        max_fragments: problems.number("limits.max_fragments", limits.max_fragments, 1..=1_000_000, 1024),
+        max_pings_per_second: problems.number(
+            "limits.max_pings_per_second",
+            limits.max_pings_per_second,
+            1..=1_000_000,
+            10,
+        ),
+        idle_timeout,
+        // Below the idle timeouts of mobile networks' address translation.
+        ping_interval: problems.duration(
+            "limits.ping_interval",
+            limits.ping_interval,
+            SHORTEST..=DAY,
+            MINUTE.min(idle_timeout / 2),
+        ),
+        // A vehicle replays its buffer of 5,000 messages in five round trips to the broker, and takes no more than
+        // 1 % of the room in Kafka's queue.
+        max_unsettled: problems.number("limits.max_unsettled", limits.max_unsettled, 1..=1_000_000, 1024),
+        // More than the acks (about 100 bytes each) for `max_unsettled` records.
+        max_unread_reply_bytes: problems.number(
+            "limits.max_unread_reply_bytes",
+            limits.max_unread_reply_bytes,
+            1024..=1024 * MIB,
+            256 << 10,
+        ),
+        // A hand-over between mobile cells takes some seconds.
+        write_timeout: problems.duration("limits.write_timeout", limits.write_timeout, SHORTEST..=HOUR, 30 * SECOND),
+        connection_id_from_header,
+    };
+    if session.max_frame_bytes < session.max_message_bytes {
+        let least = format!("at least limits.max_message_bytes = {}", session.max_message_bytes);
+        problems.out_of_range("limits.max_frame_bytes", session.max_frame_bytes, least);
+    }
+    if session.ping_interval >= session.idle_timeout {
+        let less = format!("less than limits.idle_timeout = {:?}", session.idle_timeout);
+        problems.out_of_range("limits.ping_interval", session.ping_interval, less);
+    }
+    session
+}

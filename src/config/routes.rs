@@ -1,0 +1,117 @@
+//! `records` and `reliable_ack_sources`: where each record type goes and when it is acked.
+
+use super::error::{ConfigError, Problems};
+use super::section::nearest;
+use super::{AckRule, DispatcherName, Route, file};
+
+/// Custom record types are numbered in 16 bits.
+const MAX_RECORD_TYPES: usize = 65_535;
+
+/// Made by the server itself; no vehicle waits for its ack.
+const CONNECTIVITY: &str = "connectivity";
+
+pub(super) fn resolve(file: &file::FileConfig, problems: &mut Problems) -> Vec<Route> {
+    if file.records.is_empty() {
+        problems.advise("records", "no record type is routed, so records are acked and dropped");
+    }
+    if file.records.len() > MAX_RECORD_TYPES {
+        problems.out_of_range("records", file.records.len(), format!("at most {MAX_RECORD_TYPES} record types"));
+    }
+    let default = default_rule(file.ack.as_deref(), problems);
+    for (record, dispatcher) in &file.reliable_ack_sources {
+        if let Err(error) = check_source(record, dispatcher, &file.records) {
+            problems.error(error);
+        }
+    }
+    let source = |record: &str| {
+        let (_, dispatcher) = file.reliable_ack_sources.iter().find(|(source, _)| source == record)?;
+        DispatcherName::parse(dispatcher)
+    };
+    file.records
+        .iter()
+        .map(|(record, names)| {
+            let dispatchers = dispatchers(record, names, problems);
+            let ack = source(record).map_or_else(|| rule(record, &dispatchers, default, problems), AckRule::By);
+            Route { topic: record.clone(), dispatchers, ack }
+        })
+        .collect()
+}
+
+fn default_rule(ack: Option<&str>, problems: &mut Problems) -> AckRule {
+    match ack {
+        None | Some("on_delivery") => AckRule::AllDurable,
+        Some("on_receipt") => AckRule::OnReceipt,
+        Some(other) => {
+            problems.not_allowed("ack", other, "on_delivery, on_receipt");
+            AckRule::AllDurable
+        }
+    }
+}
+
+/// The reference server's rules in its order.
+fn check_source(record: &str, dispatcher: &str, records: &[(String, Vec<String>)]) -> Result<(), ConfigError> {
+    let logger = DispatcherName::Logger.label();
+    let (record_owned, dispatcher_owned) = (record.to_owned(), dispatcher.to_owned());
+    if record == CONNECTIVITY {
+        return Err(ConfigError::AckForConnectivity);
+    }
+    if dispatcher == logger {
+        return Err(ConfigError::AckByLogger { record: record_owned });
+    }
+    let Some((_, names)) = records.iter().find(|(routed, _)| routed == record) else {
+        return Err(ConfigError::AckWithoutRoute { record: record_owned, dispatcher: dispatcher_owned });
+    };
+    let valid: Vec<_> = names.iter().map(String::as_str).filter(|name| *name != logger).collect();
+    if valid.contains(&dispatcher) {
+        return Ok(());
+    }
+    Err(ConfigError::AckByStranger { record: record_owned, dispatcher: dispatcher_owned, valid: valid.join(" ") })
+}
+
+fn dispatchers(record: &str, names: &[String], problems: &mut Problems) -> Vec<DispatcherName> {
+    if names.is_empty() {
+        problems.error(ConfigError::NoDispatchers { record: record.to_owned() });
+    }
+    let mut dispatchers = Vec::with_capacity(names.len());
+    for name in names {
+        match DispatcherName::parse(name) {
+            None => problems.not_allowed(format!("records.{record}"), name, suggest(name)),
+            Some(dispatcher) if dispatchers.contains(&dispatcher) => {
+                problems.advise(format!("records.{record}"), format!("\"{name}\" is listed twice; it is used once"));
+            }
+            Some(dispatcher) => {
+                if !dispatcher.is_built() {
+                    let built = built();
+                    problems.error(ConfigError::NotBuilt { record: record.to_owned(), dispatcher, built });
+                }
+                dispatchers.push(dispatcher);
+            }
+        }
+    }
+    dispatchers
+}
+
+/// The allowed names, and the one that was probably meant.
+fn suggest(name: &str) -> String {
+    let labels = DispatcherName::ALL.map(DispatcherName::label);
+    let hint = nearest(name, &labels).map(|label| format!(" (did you mean \"{label}\"?)")).unwrap_or_default();
+    labels.join(", ") + &hint
+}
+
+fn built() -> String {
+    let names = DispatcherName::ALL.into_iter().filter(|dispatcher| dispatcher.is_built());
+    names.map(DispatcherName::label).collect::<Vec<_>>().join(", ")
+}
+
+fn rule(record: &str, dispatchers: &[DispatcherName], default: AckRule, problems: &mut Problems) -> AckRule {
+    if default == AckRule::OnReceipt || dispatchers.iter().any(|dispatcher| dispatcher.is_durable()) {
+        return default;
+    }
+    if record != CONNECTIVITY && !dispatchers.is_empty() {
+        problems.advise(
+            format!("records.{record}"),
+            "acked on receipt: none of its dispatchers keeps records, so nothing resends what they lose",
+        );
+    }
+    AckRule::OnReceipt
+}

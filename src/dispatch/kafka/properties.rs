@@ -1,0 +1,239 @@
+//! The operator's librdkafka properties over our defaults.
+
+use std::collections::BTreeMap;
+
+use rdkafka::ClientConfig;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::KafkaError;
+
+use crate::config::Kafka;
+
+type Properties = BTreeMap<String, String>;
+
+/// All properties, checked as far as librdkafka does not; it checks the rest itself.
+pub(super) fn client_config(config: &Kafka) -> Result<ClientConfig, String> {
+    let properties = &config.properties;
+    check(properties)?;
+    let mut client = ClientConfig::new();
+    for (key, value) in defaults(config) {
+        client.set(key, value);
+    }
+    for (key, value) in properties {
+        if key.starts_with("go.") {
+            tracing::info!(key, "kafka property of the Go client ignored");
+        } else {
+            client.set(key, value);
+        }
+    }
+    client.set_log_level(log_level(properties));
+    Ok(client)
+}
+
+/// Where the operator says the brokers are.
+pub(super) fn bootstrap_servers(config: &Kafka) -> Option<&str> {
+    any(&config.properties, &BOOTSTRAP_SERVERS)
+}
+
+/// A namespace with other characters would make every topic name invalid.
+pub(super) fn check_namespace(namespace: &str) -> Result<(), String> {
+    let valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    match namespace.chars().find(|c| !valid(*c)) {
+        None => Ok(()),
+        Some(c) => Err(format!(
+            "namespace {namespace:?}: {c:?} cannot stand in a topic name, only ASCII letters, digits, '.', '_' and '-'"
+        )),
+    }
+}
+
+/// What librdkafka has against the configuration, naming the property. Values are left out: they may be secrets.
+pub(super) fn blame(error: &KafkaError) -> String {
+    match error {
+        KafkaError::ClientConfig(_, reason, key, _) => format!("property {key}: {reason}"),
+        KafkaError::ClientCreation(reason) => reason.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// Properties go by two names; our default must not fight the operator's value under the other one.
+const BOOTSTRAP_SERVERS: [&str; 2] = ["bootstrap.servers", "metadata.broker.list"];
+const ACKS: [&str; 2] = ["acks", "request.required.acks"];
+const IN_FLIGHT: [&str; 2] = ["max.in.flight.requests.per.connection", "max.in.flight"];
+const RETRIES: [&str; 2] = ["message.send.max.retries", "retries"];
+const EXPIRY: [&str; 2] = ["message.timeout.ms", "delivery.timeout.ms"];
+/// librdkafka wants the first to be no less than the second.
+const RECONNECT: [&str; 2] = ["reconnect.backoff.max.ms", "reconnect.backoff.ms"];
+
+/// The most that librdkafka allows an idempotent producer.
+const IDEMPOTENT_IN_FLIGHT: u32 = 5;
+
+fn any<'a>(properties: &'a Properties, names: &[&str]) -> Option<&'a str> {
+    names.iter().find_map(|name| properties.get(*name)).map(String::as_str)
+}
+
+fn check(properties: &Properties) -> Result<(), String> {
+    if any(properties, &BOOTSTRAP_SERVERS).is_none_or(|servers| servers.trim().is_empty()) {
+        return Err("property bootstrap.servers is missing or empty".to_owned());
+    }
+    if any(properties, &["delivery.report.only.error"]).is_some_and(|value| value.eq_ignore_ascii_case("true")) {
+        return Err("property delivery.report.only.error must not be true: \
+            without a report for every record no vehicle would be told that its record is safe"
+            .to_owned());
+    }
+    if properties.contains_key("transactional.id") {
+        return Err("property transactional.id must not be set: records are not sent in transactions".to_owned());
+    }
+    if any(properties, &ACKS) == Some("0") {
+        tracing::warn!("kafka property acks=0: vehicles are told that records are safe before any broker has them");
+    }
+    Ok(())
+}
+
+/// Ours, as far as the operator says nothing about the same matter.
+fn defaults(config: &Kafka) -> Vec<(&'static str, String)> {
+    let properties = &config.properties;
+    let mut defaults = vec![
+        ("client.id", "fleet-telemetry".to_owned()),
+        // The outbox is the bound on records; librdkafka's own must not be the first to bite.
+        ("queue.buffering.max.messages", config.max_unsettled.saturating_mul(2).clamp(100_000, MAX_QUEUE).to_string()),
+        // The brokers' default for `message.max.bytes`. librdkafka's 1,000,000 includes the headers, so it would
+        // refuse a record of the longest length that vehicles send.
+        ("message.max.bytes", "1048588".to_owned()),
+    ];
+    let mut unless_set = |names: &[&'static str], value: &str| {
+        if any(properties, names).is_none() {
+            defaults.push((names[0], value.to_owned()));
+        }
+    };
+    // 0: records do not expire. The dispatcher's documentation says why.
+    unless_set(&EXPIRY, "0");
+    // The default of 10 s would be the greater part of most outages.
+    unless_set(&RECONNECT, "1000");
+    unless_set(&ACKS, "all");
+    if is_idempotent(properties) {
+        unless_set(&["enable.idempotence"], "true");
+    } else {
+        unless_set(&IN_FLIGHT, "1");
+    }
+    defaults
+}
+
+/// librdkafka's own limit.
+const MAX_QUEUE: usize = i32::MAX as usize;
+
+/// The operator's word; without one, yes, unless another property of theirs rules it out.
+fn is_idempotent(properties: &Properties) -> bool {
+    if let Some(value) = properties.get("enable.idempotence") {
+        return value.eq_ignore_ascii_case("true");
+    }
+    let obstacle = obstacle(properties);
+    if let Some(property) = obstacle {
+        tracing::warn!(property, "kafka producer is not idempotent: retries may write a record twice");
+    }
+    obstacle.is_none()
+}
+
+/// A property that librdkafka does not accept together with idempotence.
+fn obstacle(properties: &Properties) -> Option<&'static str> {
+    let set = |names: &[&str], conflicts: fn(&str) -> bool| any(properties, names).is_some_and(conflicts);
+    if set(&ACKS, |acks| !matches!(acks, "all" | "-1")) {
+        Some("acks")
+    } else if set(&IN_FLIGHT, |value| value.parse().is_ok_and(|requests: u32| requests > IDEMPOTENT_IN_FLIGHT)) {
+        Some("max.in.flight")
+    } else if set(&RETRIES, |value| value == "0") {
+        Some("retries")
+    } else if set(&["queuing.strategy"], |value| value != "fifo") {
+        Some("queuing.strategy")
+    } else {
+        None
+    }
+}
+
+/// librdkafka's own rule: `debug` implies the most detailed level, else what `log_level` (syslog) says, else info.
+fn log_level(properties: &Properties) -> RDKafkaLogLevel {
+    if properties.contains_key("debug") {
+        return RDKafkaLogLevel::Debug;
+    }
+    match any(properties, &["log_level"]) {
+        Some("0") => RDKafkaLogLevel::Emerg,
+        Some("1") => RDKafkaLogLevel::Alert,
+        Some("2") => RDKafkaLogLevel::Critical,
+        Some("3") => RDKafkaLogLevel::Error,
+        Some("4") => RDKafkaLogLevel::Warning,
+        Some("5") => RDKafkaLogLevel::Notice,
+        Some("7") => RDKafkaLogLevel::Debug,
+        _ => RDKafkaLogLevel::Info,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn config(properties: &[(&str, &str)]) -> Kafka {
+        let bootstrap = [("bootstrap.servers", "127.0.0.1:1")];
+        Kafka {
+            properties: bootstrap.iter().chain(properties).map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+            max_unsettled: 1000,
+            connect_timeout: Duration::from_secs(1),
+        }
+    }
+
+    /// librdkafka itself must take what we make of the operator's properties.
+    fn accepted(properties: &[(&str, &str)]) -> ClientConfig {
+        let client = client_config(&config(properties)).unwrap();
+        client.create::<rdkafka::producer::BaseProducer>().unwrap();
+        client
+    }
+
+    #[test]
+    fn is_idempotent_and_never_expires_by_default() {
+        let client = accepted(&[]);
+        assert_eq!(client.get("enable.idempotence"), Some("true"));
+        assert_eq!(client.get("acks"), Some("all"));
+        assert_eq!(client.get("message.timeout.ms"), Some("0"));
+    }
+
+    #[test]
+    fn the_operators_value_wins_under_either_name() {
+        let client = accepted(&[("delivery.timeout.ms", "9000"), ("reconnect.backoff.ms", "4000")]);
+        assert_eq!(client.get("delivery.timeout.ms"), Some("9000"));
+        assert_eq!(client.get("message.timeout.ms"), None);
+        assert_eq!(client.get("reconnect.backoff.max.ms"), None);
+    }
+
+    #[test]
+    fn gives_up_idempotence_for_what_the_operator_asks_and_keeps_the_order() {
+        for (key, value) in [("acks", "1"), ("request.required.acks", "1"), ("retries", "0")] {
+            let client = accepted(&[(key, value)]);
+            assert_eq!(client.get("enable.idempotence"), None, "{key}");
+            assert_eq!(client.get("max.in.flight.requests.per.connection"), Some("1"), "{key}");
+        }
+        let client = accepted(&[("enable.idempotence", "false")]);
+        assert_eq!(client.get("max.in.flight.requests.per.connection"), Some("1"));
+        let client = accepted(&[("max.in.flight", "100")]);
+        assert_eq!(client.get("enable.idempotence"), None);
+        assert_eq!(client.get("max.in.flight"), Some("100"));
+    }
+
+    #[test]
+    fn ignores_the_go_clients_own_keys() {
+        assert_eq!(accepted(&[("go.events.channel.size", "10")]).get("go.events.channel.size"), None);
+    }
+
+    #[test]
+    fn refuses_properties_that_break_the_promise_of_an_ack() {
+        let refuse = |key, value| client_config(&config(&[(key, value)])).unwrap_err();
+        assert!(refuse("delivery.report.only.error", "true").contains("delivery.report.only.error"));
+        assert!(refuse("transactional.id", "x").contains("transactional.id"));
+        assert!(refuse("bootstrap.servers", "").contains("bootstrap.servers"));
+        assert!(client_config(&config(&[("delivery.report.only.error", "false")])).is_ok());
+    }
+
+    #[test]
+    fn names_the_character_that_a_namespace_must_not_have() {
+        assert_eq!(check_namespace("tesla_telemetry-2.x"), Ok(()));
+        assert!(check_namespace("a b").unwrap_err().contains("' '"));
+    }
+}

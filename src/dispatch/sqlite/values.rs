@@ -1,0 +1,277 @@
+//! A datum's value as columns that a person can query.
+
+use std::borrow::Cow;
+
+use rusqlite::types::{ToSql, ToSqlOutput};
+
+use crate::proto::vehicle_data as proto;
+use crate::proto::vehicle_data::value::Value;
+
+/// One value, spread over the columns of `fields`.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Cells<'a> {
+    /// What kind of value it is: a closed set, listed in `docs/sqlite.md`.
+    pub(super) kind: &'static str,
+    pub(super) number: Option<Number>,
+    pub(super) text: Option<Cow<'a, str>>,
+    pub(super) latitude: Option<f64>,
+    pub(super) longitude: Option<f64>,
+}
+
+/// Integers stay integers: a `long` may not fit a float.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Number {
+    Integer(i64),
+    Real(f64),
+}
+
+impl ToSql for Number {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(match *self {
+            Self::Integer(n) => n.into(),
+            Self::Real(n) => n.into(),
+        })
+    }
+}
+
+impl<'a> Cells<'a> {
+    /// `None`: the datum has no value, or one of a kind that this server does not know.
+    pub(super) fn of(value: Option<&'a Value>) -> Self {
+        let Some(value) = value else { return Self::empty("none") };
+        match value {
+            Value::StringValue(text) => string(text),
+            Value::IntValue(n) => integer("int", i64::from(*n)),
+            Value::LongValue(n) => integer("long", *n),
+            Value::FloatValue(n) => float(*n),
+            Value::DoubleValue(n) => real("double", *n),
+            Value::BooleanValue(is) => boolean(*is),
+            Value::LocationValue(at) => location(*at),
+            Value::Invalid(_) => Self::empty("invalid"),
+            Value::DoorValue(doors) => flags("doors", &door_flags(doors)),
+            Value::TireLocationValue(tires) => flags("tires", &tire_flags(tires)),
+            Value::TimeValue(time) => time_of_day(*time),
+            Value::ChargingValue(n) => named(*n, proto::ChargingState::as_str_name),
+            Value::ShiftStateValue(n) => named(*n, proto::ShiftState::as_str_name),
+            Value::LaneAssistLevelValue(n) => named(*n, proto::LaneAssistLevel::as_str_name),
+            Value::ScheduledChargingModeValue(n) => named(*n, proto::ScheduledChargingModeValue::as_str_name),
+            Value::SentryModeStateValue(n) => named(*n, proto::SentryModeState::as_str_name),
+            Value::SpeedAssistLevelValue(n) => named(*n, proto::SpeedAssistLevel::as_str_name),
+            Value::BmsStateValue(n) => named(*n, proto::BmsStateValue::as_str_name),
+            Value::BuckleStatusValue(n) => named(*n, proto::BuckleStatus::as_str_name),
+            Value::CarTypeValue(n) => named(*n, proto::CarTypeValue::as_str_name),
+            Value::ChargePortValue(n) => named(*n, proto::ChargePortValue::as_str_name),
+            Value::ChargePortLatchValue(n) => named(*n, proto::ChargePortLatchValue::as_str_name),
+            Value::DriveInverterStateValue(n) => named(*n, proto::DriveInverterState::as_str_name),
+            Value::HvilStatusValue(n) => named(*n, proto::HvilStatus::as_str_name),
+            Value::WindowStateValue(n) => named(*n, proto::WindowState::as_str_name),
+            Value::SeatFoldPositionValue(n) => named(*n, proto::SeatFoldPosition::as_str_name),
+            Value::TractorAirStatusValue(n) => named(*n, proto::TractorAirStatus::as_str_name),
+            Value::FollowDistanceValue(n) => named(*n, proto::FollowDistance::as_str_name),
+            Value::ForwardCollisionSensitivityValue(n) => named(*n, proto::ForwardCollisionSensitivity::as_str_name),
+            Value::GuestModeMobileAccessValue(n) => named(*n, proto::GuestModeMobileAccess::as_str_name),
+            Value::TrailerAirStatusValue(n) => named(*n, proto::TrailerAirStatus::as_str_name),
+            Value::DetailedChargeStateValue(n) => named(*n, proto::DetailedChargeStateValue::as_str_name),
+            Value::HvacAutoModeValue(n) => named(*n, proto::HvacAutoModeState::as_str_name),
+            Value::CabinOverheatProtectionModeValue(n) => {
+                named(*n, proto::CabinOverheatProtectionModeState::as_str_name)
+            }
+            Value::CabinOverheatProtectionTemperatureLimitValue(n) => {
+                named(*n, proto::ClimateOverheatProtectionTempLimit::as_str_name)
+            }
+            Value::DefrostModeValue(n) => named(*n, proto::DefrostModeState::as_str_name),
+            Value::ClimateKeeperModeValue(n) => named(*n, proto::ClimateKeeperModeState::as_str_name),
+            Value::HvacPowerValue(n) => named(*n, proto::HvacPowerState::as_str_name),
+            Value::FastChargerValue(n) => named(*n, proto::FastCharger::as_str_name),
+            Value::CableTypeValue(n) => named(*n, proto::CableType::as_str_name),
+            Value::TonneauTentModeValue(n) => named(*n, proto::TonneauTentModeState::as_str_name),
+            Value::TonneauPositionValue(n) => named(*n, proto::TonneauPositionState::as_str_name),
+            Value::PowershareTypeValue(n) => named(*n, proto::PowershareTypeStatus::as_str_name),
+            Value::PowershareStateValue(n) => named(*n, proto::PowershareState::as_str_name),
+            Value::PowershareStopReasonValue(n) => named(*n, proto::PowershareStopReasonStatus::as_str_name),
+            Value::DisplayStateValue(n) => named(*n, proto::DisplayState::as_str_name),
+            Value::DistanceUnitValue(n) => named(*n, proto::DistanceUnit::as_str_name),
+            Value::TemperatureUnitValue(n) => named(*n, proto::TemperatureUnit::as_str_name),
+            Value::PressureUnitValue(n) => named(*n, proto::PressureUnit::as_str_name),
+            Value::ChargeUnitPreferenceValue(n) => named(*n, proto::ChargeUnitPreference::as_str_name),
+            Value::TurnSignalStateValue(n) => named(*n, proto::TurnSignalState::as_str_name),
+            Value::MediaStatusValue(n) => named(*n, proto::MediaStatus::as_str_name),
+            Value::SunroofInstalledStateValue(n) => named(*n, proto::SunroofInstalledState::as_str_name),
+        }
+    }
+
+    fn empty(kind: &'static str) -> Self {
+        Self { kind, number: None, text: None, latitude: None, longitude: None }
+    }
+}
+
+/// Older firmware sends numbers as text; those can be queried as numbers too.
+fn string(text: &str) -> Cells<'_> {
+    Cells { number: parse_number(text), text: Some(text.into()), ..Cells::empty("string") }
+}
+
+/// Decimal notation only, so that "NaN", "infinity" and empty strings stay text.
+fn parse_number(text: &str) -> Option<Number> {
+    if !text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E')) {
+        return None;
+    }
+    let integer = text.parse().map(Number::Integer);
+    integer.or_else(|_| text.parse().map(Number::Real)).ok().filter(|number| match number {
+        Number::Integer(_) => true,
+        Number::Real(n) => n.is_finite(),
+    })
+}
+
+fn integer(kind: &'static str, n: i64) -> Cells<'static> {
+    Cells { number: Some(Number::Integer(n)), ..Cells::empty(kind) }
+}
+
+/// The shortest decimal that is this float, so that 21.3 is stored as 21.3 and not as 21.299999237….
+fn float(n: f32) -> Cells<'static> {
+    let mut buffer = ryu::Buffer::new();
+    real("float", buffer.format(n).parse().unwrap_or_else(|_| f64::from(n)))
+}
+
+/// SQLite has no NaN, and a number that is not one should not look like one.
+fn real(kind: &'static str, n: f64) -> Cells<'static> {
+    if n.is_finite() {
+        Cells { number: Some(Number::Real(n)), ..Cells::empty(kind) }
+    } else {
+        let text = if n.is_nan() {
+            "NaN"
+        } else if n > 0.0 {
+            "Infinity"
+        } else {
+            "-Infinity"
+        };
+        Cells { text: Some(text.into()), ..Cells::empty(kind) }
+    }
+}
+
+fn boolean(is: bool) -> Cells<'static> {
+    let text = if is { "true" } else { "false" };
+    Cells { number: Some(Number::Integer(is.into())), text: Some(text.into()), ..Cells::empty("boolean") }
+}
+
+fn location(at: proto::LocationValue) -> Cells<'static> {
+    Cells { latitude: Some(at.latitude), longitude: Some(at.longitude), ..Cells::empty("location") }
+}
+
+fn time_of_day(time: proto::Time) -> Cells<'static> {
+    let proto::Time { hour, minute, second } = time;
+    Cells { text: Some(format!("{hour:02}:{minute:02}:{second:02}").into()), ..Cells::empty("time") }
+}
+
+/// A JSON object of booleans.
+fn flags(kind: &'static str, flags: &[(&str, bool)]) -> Cells<'static> {
+    let members: Vec<String> = flags.iter().map(|(name, is)| format!("\"{name}\":{is}")).collect();
+    Cells { text: Some(format!("{{{}}}", members.join(",")).into()), ..Cells::empty(kind) }
+}
+
+fn door_flags(doors: &proto::Doors) -> [(&'static str, bool); 6] {
+    [
+        ("DriverFront", doors.driver_front),
+        ("DriverRear", doors.driver_rear),
+        ("PassengerFront", doors.passenger_front),
+        ("PassengerRear", doors.passenger_rear),
+        ("TrunkFront", doors.trunk_front),
+        ("TrunkRear", doors.trunk_rear),
+    ]
+}
+
+fn tire_flags(tires: &proto::TireLocation) -> [(&'static str, bool); 10] {
+    [
+        ("front_left", tires.front_left),
+        ("front_right", tires.front_right),
+        ("rear_left", tires.rear_left),
+        ("rear_right", tires.rear_right),
+        ("semi_middle_axle_left_2", tires.semi_middle_axle_left_2),
+        ("semi_middle_axle_right_2", tires.semi_middle_axle_right_2),
+        ("semi_rear_axle_left", tires.semi_rear_axle_left),
+        ("semi_rear_axle_right", tires.semi_rear_axle_right),
+        ("semi_rear_axle_left_2", tires.semi_rear_axle_left_2),
+        ("semi_rear_axle_right_2", tires.semi_rear_axle_right_2),
+    ]
+}
+
+/// The name of an enum's number; a number without a name stays a number.
+fn named<E: TryFrom<i32>>(number: i32, name: fn(&E) -> &'static str) -> Cells<'static> {
+    let text = E::try_from(number).ok().map(|value| Cow::Borrowed(name(&value)));
+    Cells { text, ..integer("enum", i64::from(number)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_that_is_a_decimal_number_is_a_number_too() {
+        for (text, number) in [
+            ("65.2", Some(Number::Real(65.2))),
+            ("-12", Some(Number::Integer(-12))),
+            ("1.5e3", Some(Number::Real(1500.0))),
+            ("9223372036854775808", Some(Number::Real(9_223_372_036_854_775_808.0))),
+            ("1e999", None),
+            ("", None),
+            ("-", None),
+            ("NaN", None),
+            ("inf", None),
+            ("0x10", None),
+            ("e", None),
+            ("12 km", None),
+        ] {
+            let value = Value::StringValue(text.to_owned());
+            let cells = Cells::of(Some(&value));
+            assert_eq!((cells.kind, cells.number), ("string", number), "{text:?}");
+            assert_eq!(cells.text.as_deref(), Some(text));
+        }
+    }
+
+    #[test]
+    fn a_float_is_stored_as_people_write_it_and_keeps_its_bits() {
+        for n in [21.3_f32, 0.1, -0.0, f32::MIN_POSITIVE, f32::MAX, 16_777_217.0, 1e-45] {
+            let Some(Number::Real(stored)) = float(n).number else { panic!("{n} is a number") };
+            #[expect(clippy::cast_possible_truncation)]
+            let back = stored as f32;
+            assert_eq!(back.to_bits(), n.to_bits(), "{n}");
+        }
+        assert_eq!(float(21.3).number, Some(Number::Real(21.3)));
+    }
+
+    #[test]
+    fn what_is_not_a_number_is_text() {
+        assert_eq!((float(f32::NAN).number, float(f32::NAN).text.as_deref()), (None, Some("NaN")));
+        assert_eq!(real("double", f64::INFINITY).text.as_deref(), Some("Infinity"));
+        assert_eq!(real("double", f64::NEG_INFINITY).text.as_deref(), Some("-Infinity"));
+    }
+
+    /// Every number of the oneof, by reflection on the wire: field `n` of `Value` as a varint.
+    #[test]
+    fn every_enum_kind_has_names_and_keeps_unknown_numbers() {
+        use prost::Message;
+        let not_enums = [1, 2, 3, 4, 5, 6, 7, 10, 20, 21, 31, 39];
+        for tag in (1..=54_u32).filter(|tag| !not_enums.contains(tag)) {
+            for (number, is_known) in [(1_u8, true), (99, false)] {
+                let mut wire = Vec::new();
+                prost::encoding::encode_key(tag, prost::encoding::WireType::Varint, &mut wire);
+                wire.push(number);
+                let value = proto::Value::decode(&wire[..]).expect("valid").value.expect("a value");
+                let cells = Cells::of(Some(&value));
+                assert_eq!((cells.kind, cells.number), ("enum", Some(Number::Integer(number.into()))), "tag {tag}");
+                assert_eq!(cells.text.is_some(), is_known, "tag {tag}");
+            }
+        }
+    }
+
+    #[test]
+    fn compound_values_are_text_that_can_be_queried() {
+        let doors = proto::Doors { driver_front: true, ..Default::default() };
+        let value = Value::DoorValue(doors);
+        let cells = Cells::of(Some(&value));
+        let json: serde_json::Value = serde_json::from_str(&cells.text.expect("text")).expect("JSON");
+        assert_eq!((json["DriverFront"].as_bool(), json["TrunkRear"].as_bool()), (Some(true), Some(false)));
+        let value = Value::TimeValue(proto::Time { hour: 7, minute: 5, second: 0 });
+        assert_eq!(Cells::of(Some(&value)).text.as_deref(), Some("07:05:00"));
+        assert_eq!(Cells::of(Some(&Value::Invalid(true))), Cells::empty("invalid"));
+        assert_eq!(Cells::of(None), Cells::empty("none"));
+    }
+}

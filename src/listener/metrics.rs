@@ -1,0 +1,136 @@
+//! What the listener counts.
+
+use std::io;
+
+use metrics::{Counter, Histogram, counter, gauge, histogram};
+use rustls::{AlertDescription, CertificateError, Error};
+
+use crate::config;
+use crate::identity::IdentityError;
+
+/// Pre-labelled handles.
+pub struct ListenerMetrics {
+    refused: [Counter; Refusal::ALL.len()],
+    unidentified: [Counter; IdentityError::LABELS.len()],
+    pub(super) answered: Counter,
+    pub(super) handshake_seconds: Histogram,
+}
+
+/// Why a connection did not become a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// The kernel gave no connection.
+    Accept,
+    /// Too many connections from its address.
+    Address,
+    /// The handshake took too long.
+    HandshakeTimeout,
+    /// The client sent no certificate.
+    NoCertificate,
+    /// The client's certificate has expired or is not valid yet.
+    CertificateDates,
+    /// Nobody in `tls.ca_file` has issued the client's certificate.
+    UnknownIssuer,
+    /// The client's certificate is wrong in another way.
+    BadCertificate,
+    /// The client does not accept ours.
+    ServerCertificate,
+    /// The client is not speaking TLS, or another TLS.
+    Tls,
+    /// The connection broke during the handshake.
+    Broken,
+    /// The request was malformed, or took too long.
+    Http,
+}
+
+impl Refusal {
+    pub(super) const ALL: [Self; 11] = [
+        Self::Accept,
+        Self::Address,
+        Self::HandshakeTimeout,
+        Self::NoCertificate,
+        Self::CertificateDates,
+        Self::UnknownIssuer,
+        Self::BadCertificate,
+        Self::ServerCertificate,
+        Self::Tls,
+        Self::Broken,
+        Self::Http,
+    ];
+
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            Self::Accept => "accept",
+            Self::Address => "address_limit",
+            Self::HandshakeTimeout => "handshake_timeout",
+            Self::NoCertificate => "no_certificate",
+            Self::CertificateDates => "certificate_dates",
+            Self::UnknownIssuer => "unknown_issuer",
+            Self::BadCertificate => "bad_certificate",
+            Self::ServerCertificate => "server_certificate_refused",
+            Self::Tls => "tls",
+            Self::Broken => "broken",
+            Self::Http => "http",
+        }
+    }
+
+    /// Classifies what tokio-rustls reports.
+    pub(super) fn of_handshake(error: &io::Error) -> Self {
+        let Some(error) = error.get_ref().and_then(|error| error.downcast_ref::<Error>()) else {
+            return Self::Broken;
+        };
+        match error {
+            Error::NoCertificatesPresented => Self::NoCertificate,
+            Error::InvalidCertificate(
+                CertificateError::Expired
+                | CertificateError::ExpiredContext { .. }
+                | CertificateError::NotValidYet
+                | CertificateError::NotValidYetContext { .. },
+            ) => Self::CertificateDates,
+            Error::InvalidCertificate(CertificateError::UnknownIssuer) => Self::UnknownIssuer,
+            Error::InvalidCertificate(_) => Self::BadCertificate,
+            Error::AlertReceived(
+                AlertDescription::BadCertificate
+                | AlertDescription::UnknownCA
+                | AlertDescription::CertificateUnknown
+                | AlertDescription::CertificateExpired,
+            ) => Self::ServerCertificate,
+            _ => Self::Tls,
+        }
+    }
+}
+
+impl ListenerMetrics {
+    /// Registers the families with the current recorder, and states the configured bounds.
+    #[must_use]
+    pub fn register(config: &config::Listener) -> Self {
+        #[expect(clippy::cast_precision_loss, reason = "bounds are far below 2^52")]
+        for (bound, value) in [
+            ("connections", config.max_connections),
+            ("connections_per_address", config.max_connections_per_address),
+            ("handshakes", config.max_handshakes),
+        ] {
+            gauge!("limit", "bound" => bound).set(value as f64);
+        }
+        Self {
+            refused: Refusal::ALL.map(|refusal| counter!("connection_refused_total", "reason" => refusal.label())),
+            unidentified: IdentityError::LABELS.map(|reason| counter!("identity_refused_total", "reason" => reason)),
+            answered: counter!("http_answered_total"),
+            handshake_seconds: histogram!("handshake_seconds"),
+        }
+    }
+
+    pub(super) fn refused(&self, refusal: Refusal) {
+        self.refused[refusal as usize].increment(1);
+    }
+
+    pub(super) fn unidentified(&self, error: &IdentityError) {
+        self.unidentified[error.index()].increment(1);
+    }
+}
+
+impl std::fmt::Debug for ListenerMetrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ListenerMetrics").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,110 @@
+//! Names and help texts of all metric families. Names shared with the reference server are its names.
+
+use metrics::{describe_counter, describe_gauge, describe_histogram};
+
+use crate::config::DispatcherName;
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+use Kind::{Counter, Gauge, Histogram};
+
+const FAMILIES: [(Kind, &str, &str); 26] = [
+    // Streaming.
+    (Counter, "rate_limit_exceeded_total", "Messages over the rate limit."),
+    (Counter, "record_too_big_total", "Messages longer than limits.max_message_bytes."),
+    (Counter, "unauthorized_sender_id_total", "Messages whose sender is not the certificate's."),
+    (Counter, "unknown_message_type_error_total", "Envelopes of an unknown message type."),
+    (Counter, "dispatch_total", "Records handed to the dispatchers of their route."),
+    (Counter, "unexpected_record_err_total", "Messages answered with an error response."),
+    (Counter, "socket_err_total", "Failed writes to a vehicle."),
+    (Counter, "record_size_bytes_total", "Bytes of outgoing payloads."),
+    (Counter, "record_total", "Records processed."),
+    (Gauge, "signal_count", "Signals and alerts received."),
+    (Gauge, "vin_signal_count", "Signals and alerts received from tracked vehicles."),
+    (Counter, "reliable_ack", "Acks sent after delivery."),
+    (Counter, "reliable_ack_miss", "Deliveries whose vehicle was gone before its ack."),
+    // Dispatchers, beyond those that are named after each of them.
+    (Counter, "kafka_err", "Records that Kafka refused or did not confirm."),
+    (Gauge, "kafka_produce_queue_size", "Work that waits in the Kafka client."),
+    (Gauge, "dispatcher_unsettled_records", "Records that a dispatcher has taken and not yet settled."),
+    (Counter, "dispatcher_dropped_receipts_total", "Records that a dispatcher let go without an outcome; never acked."),
+    (Histogram, "delivery_seconds", "Time from the hand-off of a record to its confirmed delivery."),
+    // The process.
+    (Gauge, "uptime_sec", "Seconds since the start."),
+    (Gauge, "num_connections", "Connections of vehicles."),
+    (Gauge, "memory_allocated_bytes", "Resident private memory: heap and stacks, in bytes."),
+    (Gauge, "memory_heap", "Resident private memory: heap and stacks, in bytes."),
+    (Gauge, "memory_stack", "Stack of the main thread, in bytes."),
+    (Gauge, "process_resident_memory_bytes", "Resident memory, in bytes."),
+    (Counter, "pubsub_not_connected_total", "Topics that could not be made at start-up."),
+    (Gauge, "fleet_telemetry_build_info", "Always 1; the labels say which build this is."),
+];
+
+/// Per dispatcher and record type: suffix, and help with the dispatcher's name in place of `{}`.
+const PER_DISPATCHER: [(&str, &str); 6] = [
+    ("handed_total", "Records handed to {}."),
+    ("handed_total_bytes", "Payload bytes handed to {}."),
+    ("publish_total", "Records that {} has safe."),
+    ("publish_total_bytes", "Payload bytes that {} has safe."),
+    ("err", "Records that {} refused or lost."),
+    ("reliable_ack_total", "Deliveries by {} that decided about an ack."),
+];
+
+/// Kafka's, which the reference counts in two steps.
+const KAFKA: [(&str, &str); 5] = [
+    ("produce_total", "Records handed to {}."),
+    ("produce_total_bytes", "Payload bytes handed to {}."),
+    ("produce_ack_total", "Records that {} confirmed."),
+    ("produce_ack_total_bytes", "Payload bytes that {} confirmed."),
+    ("reliable_ack_total", "Deliveries by {} that decided about an ack."),
+];
+
+/// Gives the current recorder every help text; families that are never registered do not show.
+pub(super) fn describe() {
+    for (kind, name, help) in FAMILIES {
+        match kind {
+            Counter => describe_counter!(name, help),
+            Gauge => describe_gauge!(name, help),
+            Histogram => describe_histogram!(name, help),
+        }
+    }
+    for dispatcher in DispatcherName::ALL {
+        let families = if dispatcher == DispatcherName::Kafka { &KAFKA[..] } else { &PER_DISPATCHER[..] };
+        for (suffix, help) in families {
+            describe_counter!(format!("{dispatcher}_{suffix}"), help.replace("{}", dispatcher.label()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::dispatch::DispatcherMetrics;
+    use crate::metrics::Metrics;
+    use crate::record::Topics;
+
+    #[test]
+    fn names_each_family_once() {
+        let names: BTreeSet<_> = FAMILIES.iter().map(|(_, name, _)| name).collect();
+        assert_eq!(names.len(), FAMILIES.len());
+    }
+
+    #[test]
+    fn has_help_for_every_family_of_every_dispatcher() {
+        let metrics = Metrics::default();
+        let topics = Topics::new(["V"]);
+        metrics.scope(|| DispatcherName::ALL.map(|name| DispatcherMetrics::register(name, &topics)));
+        let text = metrics.render();
+        let families = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+        for family in families {
+            assert!(text.contains(&format!("# HELP {family} ")), "{family}");
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! JSON tokens as Go's encoders write them.
+
+use std::fmt::{Display, Write};
+
+/// An object under construction.
+pub(crate) struct Object<'a> {
+    out: &'a mut String,
+    empty: bool,
+}
+
+impl<'a> Object<'a> {
+    pub(crate) fn open(out: &'a mut String) -> Self {
+        out.push('{');
+        Self { out, empty: true }
+    }
+
+    /// Begins a member; the caller writes its value to what this returns. `name` needs no escaping.
+    pub(crate) fn member(&mut self, name: &str) -> &mut String {
+        self.member_with(|out| plain_string(out, name))
+    }
+
+    /// Begins a member whose name `write_name` writes, quotes and all.
+    pub(crate) fn member_with(&mut self, write_name: impl FnOnce(&mut String)) -> &mut String {
+        separate(self.out, &mut self.empty);
+        write_name(self.out);
+        self.out.push(':');
+        self.out
+    }
+
+    pub(crate) fn close(self) {
+        self.out.push('}');
+    }
+}
+
+/// A list under construction.
+pub(crate) struct List<'a> {
+    out: &'a mut String,
+    empty: bool,
+}
+
+impl<'a> List<'a> {
+    pub(crate) fn open(out: &'a mut String) -> Self {
+        out.push('[');
+        Self { out, empty: true }
+    }
+
+    /// Begins an item; the caller writes it to what this returns.
+    pub(crate) fn item(&mut self) -> &mut String {
+        separate(self.out, &mut self.empty);
+        self.out
+    }
+
+    pub(crate) fn close(self) {
+        self.out.push(']');
+    }
+}
+
+fn separate(out: &mut String, empty: &mut bool) {
+    if !std::mem::replace(empty, false) {
+        out.push(',');
+    }
+}
+
+/// An object of booleans.
+pub(crate) fn flags(out: &mut String, flags: &[(&str, bool)]) {
+    let mut object = Object::open(out);
+    for (name, set) in flags {
+        boolean(object.member(name), *set);
+    }
+    object.close();
+}
+
+/// A string that needs no escaping, such as a name of the schema.
+pub(crate) fn plain_string(out: &mut String, text: &str) {
+    out.push('"');
+    out.push_str(text);
+    out.push('"');
+}
+
+/// A string with the escapes that JSON demands.
+pub(crate) fn string(out: &mut String, text: &str) {
+    quoted(out, text, |byte| byte < b' ' || matches!(byte, b'"' | b'\\'));
+}
+
+/// A string that is also safe in a log: escapes what Go's encoder escapes for the sake of web pages (`<`, `>`, `&`,
+/// line separators), and the control characters that terminals obey.
+pub(crate) fn log_safe_string(out: &mut String, text: &str) {
+    let special =
+        |byte| byte < b' ' || matches!(byte, b'"' | b'\\' | b'<' | b'>' | b'&' | DELETE | C1_LEAD | FORMAT_LEAD);
+    quoted(out, text, special);
+}
+
+const DELETE: u8 = 0x7f;
+
+/// The first byte in UTF-8 of U+0080 to U+009F (and of others, which pass as they are).
+const C1_LEAD: u8 = 0xc2;
+
+/// The first byte in UTF-8 of line separators and of controls of the writing direction (and of others).
+const FORMAT_LEAD: u8 = 0xe2;
+
+/// `special` is true for the first byte of every character that may need an escape, and for no byte that
+/// continues a character.
+fn quoted(out: &mut String, text: &str, special: impl Fn(u8) -> bool) {
+    out.push('"');
+    let mut rest = text;
+    while let Some(at) = rest.bytes().position(&special) {
+        let (plain, tail) = rest.split_at(at);
+        let mut characters = tail.chars();
+        out.push_str(plain);
+        characters.by_ref().take(1).for_each(|character| escape(out, character));
+        rest = characters.as_str();
+    }
+    out.push_str(rest);
+    out.push('"');
+}
+
+fn escape(out: &mut String, character: char) {
+    match character {
+        '"' => out.push_str("\\\""),
+        '\\' => out.push_str("\\\\"),
+        '\u{8}' => out.push_str("\\b"),
+        '\u{c}' => out.push_str("\\f"),
+        '\n' => out.push_str("\\n"),
+        '\r' => out.push_str("\\r"),
+        '\t' => out.push_str("\\t"),
+        '\0'..='\u{1f}' | '<' | '>' | '&' | '\u{7f}'..='\u{9f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+            display(out, format_args!("\\u{:04x}", u32::from(character)));
+        }
+        other => out.push(other),
+    }
+}
+
+pub(crate) fn boolean(out: &mut String, value: bool) {
+    out.push_str(if value { "true" } else { "false" });
+}
+
+pub(crate) fn integer(out: &mut String, value: impl itoa::Integer) {
+    out.push_str(itoa::Buffer::new().format(value));
+}
+
+/// The shortest digits that give the same `f64` again; not a number and infinities as strings.
+pub(crate) fn float64(out: &mut String, value: f64) {
+    if !value.is_finite() {
+        return non_finite(out, value);
+    }
+    let exponential = value != 0.0 && !(1e-6..1e21).contains(&value.abs());
+    float(out, value, exponential, ryu::Buffer::new().format_finite(value));
+}
+
+/// The shortest digits that give the same `f32` again; not a number and infinities as strings.
+pub(crate) fn float32(out: &mut String, value: f32) {
+    if !value.is_finite() {
+        return non_finite(out, value.into());
+    }
+    let exponential = value != 0.0 && !(1e-6..1e21).contains(&value.abs());
+    float(out, value, exponential, ryu::Buffer::new().format_finite(value));
+}
+
+/// `shortest` is in ryu's notation, whose limits for the exponent form are narrower than Go's.
+fn float<F: Display + std::fmt::LowerExp>(out: &mut String, value: F, exponential: bool, shortest: &str) {
+    if exponential {
+        let start = out.len();
+        display(out, format_args!("{value:e}"));
+        let exponent = start + out[start..].find('e').expect("asked for") + 1;
+        if !out[exponent..].starts_with('-') {
+            out.insert(exponent, '+');
+        }
+    } else if shortest.contains('e') {
+        display(out, value);
+    } else {
+        out.push_str(shortest.strip_suffix(".0").unwrap_or(shortest));
+    }
+}
+
+fn non_finite(out: &mut String, value: f64) {
+    let name = match value {
+        f64::INFINITY => "Infinity",
+        f64::NEG_INFINITY => "-Infinity",
+        _ => "NaN",
+    };
+    plain_string(out, name);
+}
+
+pub(crate) fn display(out: &mut String, value: impl Display) {
+    write!(out, "{value}").expect("writing to a string does not fail");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written<T>(write: fn(&mut String, T), value: T) -> String {
+        let mut out = String::new();
+        write(&mut out, value);
+        out
+    }
+
+    #[test]
+    fn doubles_take_the_exponent_form_where_go_does() {
+        for (value, text) in [
+            (0.0, "0"),
+            (-0.0, "-0"),
+            (5.0, "5"),
+            (-75.25, "-75.25"),
+            (0.1 + 0.2, "0.30000000000000004"),
+            (1e-5, "0.00001"),
+            (1.5e-6, "0.0000015"),
+            (1e-6, "0.000001"),
+            (9.999e-7, "9.999e-7"),
+            (1.25e-10, "1.25e-10"),
+            (5e-324, "5e-324"),
+            (1e15, "1000000000000000"),
+            (123_456_789_012_345_678_900.0, "123456789012345680000"),
+            (1e21, "1e+21"),
+            (-1.5e300, "-1.5e+300"),
+            (f64::MAX, "1.7976931348623157e+308"),
+            (f64::NAN, "\"NaN\""),
+            (f64::INFINITY, "\"Infinity\""),
+            (f64::NEG_INFINITY, "\"-Infinity\""),
+        ] {
+            assert_eq!(written(float64, value), text);
+        }
+    }
+
+    #[test]
+    fn floats_have_the_digits_of_their_own_width() {
+        for (value, text) in [
+            (0.1, "0.1"),
+            (16_777_216.0, "16777216"),
+            (1e-6, "0.000001"),
+            (9e-7, "9e-7"),
+            (123_456_790_000_000_000_000.0, "123456790000000000000"),
+            (1e21, "1e+21"),
+            (f32::MAX, "3.4028235e+38"),
+            (f32::NAN, "\"NaN\""),
+            (f32::NEG_INFINITY, "\"-Infinity\""),
+        ] {
+            assert_eq!(written(float32, value), text);
+        }
+    }
+
+    #[test]
+    fn strings_are_escaped_as_little_as_json_allows() {
+        let text = "a\"\\\u{8}\u{c}\n\r\t\0\u{1f}\u{7f}<>&\u{2028}€é🚗";
+        let escaped = "\"a\\\"\\\\\\b\\f\\n\\r\\t\\u0000\\u001f\u{7f}<>&\u{2028}€é🚗\"";
+        assert_eq!(written(string, text), escaped);
+    }
+
+    #[test]
+    fn strings_for_logs_escape_markup_and_what_terminals_obey() {
+        let text = "<b>&\u{2028}\u{2029}\u{202e}\u{2066}\u{7f}\u{9b}\u{a0}\u{2027}€";
+        let escaped = concat!(r#""\u003cb\u003e\u0026\u2028\u2029\u202e\u2066\u007f\u009b"#, "\u{a0}\u{2027}€\"");
+        assert_eq!(written(log_safe_string, text), escaped);
+    }
+}

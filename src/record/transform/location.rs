@@ -1,0 +1,105 @@
+//! Locations as vehicles with old firmware send them: `(37.412374 N, 122.145867 W)`.
+//!
+//! Accepts exactly what the reference server does, which scans the text with Go's `fmt.Sscanf` and the format
+//! `(%f %1s, %f %1s)`.
+
+use super::number;
+
+/// Coordinates; north and east are positive. Any number that the text had, even an infinite one.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Degrees {
+    pub(super) latitude: f64,
+    pub(super) longitude: f64,
+}
+
+/// The location in a text; what follows the closing parenthesis does not matter.
+pub(super) fn parse(text: &str) -> Option<Degrees> {
+    let text = text.strip_prefix('(')?;
+    let (latitude, text) = coordinate(text, 'N', 'S')?;
+    let text = spaces(text.strip_prefix(',')?)?;
+    let (longitude, text) = coordinate(text, 'E', 'W')?;
+    text.starts_with(')').then_some(Degrees { latitude, longitude })
+}
+
+/// A number, spaces, and a letter that says on which side it is.
+fn coordinate(text: &str, positive: char, negative: char) -> Option<(f64, &str)> {
+    let (number, text) = number::scan(text.trim_start_matches(is_space))?;
+    let text = spaces(text)?;
+    match text.strip_prefix(positive) {
+        Some(text) => Some((number, text)),
+        None => Some((-number, text.strip_prefix(negative)?)),
+    }
+}
+
+/// What follows the spaces that `text` starts with; at least one.
+fn spaces(text: &str) -> Option<&str> {
+    text.starts_with(is_space).then(|| text.trim_start_matches(is_space))
+}
+
+/// Go's spaces are Unicode's. A newline must be matched by one in the format, which has none.
+fn is_space(c: char) -> bool {
+    c.is_whitespace() && c != '\n'
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Option<(f64, f64)> {
+        parse(text).map(|degrees| (degrees.latitude, degrees.longitude))
+    }
+
+    #[test]
+    fn each_letter_sets_a_sign() {
+        assert_eq!(at("(37.412374 N, 122.145867 W)"), Some((37.412374, -122.145867)));
+        assert_eq!(at("(37.412374 S, 122.145867 E)"), Some((-37.412374, 122.145867)));
+        assert_eq!(at("(-1 S, -2 W)"), Some((1.0, 2.0)));
+    }
+
+    #[test]
+    fn spaces_may_be_more_and_text_may_follow() {
+        assert_eq!(at("(  5  N,  \u{a0}6\t E) tail"), Some((5.0, 6.0)));
+        assert_eq!(at("(5 N,\r6 E)"), Some((5.0, 6.0)));
+    }
+
+    #[test]
+    fn any_number_that_go_scans_is_a_coordinate() {
+        assert_eq!(at("(0x1p4 N, 1_0.5e0_1 E)"), Some((16.0, 105.0)));
+        assert_eq!(at("(inf N, +INF W)"), Some((f64::INFINITY, f64::NEG_INFINITY)));
+        assert!(parse("(nan S, 2 E)").is_some_and(|degrees| degrees.latitude.is_nan()));
+    }
+
+    #[test]
+    fn zero_south_is_negative_zero() {
+        assert_eq!(parse("(0 S, 0 E)").unwrap().latitude.to_bits(), (-0.0_f64).to_bits());
+    }
+
+    #[test]
+    fn other_text_is_no_location() {
+        for text in [
+            "",
+            "()",
+            "x",
+            "37.4 N, 122.1 W",
+            " (37.4 N, 122.1 W)",
+            "(37.4 X, 122.1 W)",
+            "(37.4 N, 122.1 N)",
+            "(37.4 N,122.1 W)",
+            "(37.4N, 122.1 W)",
+            "(37.4 N , 122.1 W)",
+            "(37.4 n, 122.1 w)",
+            "(37.4 N, 122.1 W",
+            "(37.4 N, 122.1 W )",
+            "(37.4 N, 122.1)",
+            "(1e999 N, 2 E)",
+            "(37,4 N, 2 E)",
+            "(37.4\nN, 2 E)",
+            "(37.4 \r\nN, 2 E)",
+            "( N,  E)",
+            "(1 NE, 2 E)",
+            "(1 N, \n2 E)",
+        ] {
+            assert_eq!(at(text), None, "{text:?}");
+        }
+    }
+}

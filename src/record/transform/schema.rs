@@ -1,0 +1,148 @@
+//! Which fields the vehicle's messages have, as constant tables. Source: `proto/*.proto`.
+
+use crate::record::wire::Value;
+
+/// A message type.
+pub(super) struct Message {
+    /// By field number.
+    fields: &'static [Option<Kind>],
+    /// Whether all fields are members of one oneof: at most one is set, and it is written even if zero.
+    pub(super) is_oneof: bool,
+    /// The field that carries the VIN; 0 in messages without one.
+    pub(super) vin: u32,
+}
+
+/// The type of a field.
+#[derive(Clone, Copy)]
+pub(super) enum Kind {
+    Bool,
+    /// `int32` or an enum.
+    Int32,
+    Int64,
+    Float,
+    Double,
+    /// A string, with its name.
+    Text(&'static str),
+    Message(&'static Message),
+    /// Repeated messages.
+    Items(&'static Message),
+    /// Repeated enums, packed.
+    Enums,
+    /// `map<string, string>`, with the name of the field.
+    Map(&'static str),
+}
+
+impl Message {
+    /// What is known about a field; `None` for an unknown number and for a known one of another wire type,
+    /// which a decoder must treat as unknown.
+    #[inline]
+    pub(super) fn kind(&self, number: u32, value: Value<'_>) -> Option<Kind> {
+        let kind = (*self.fields.get(number as usize)?)?;
+        let fits = match kind {
+            Kind::Bool | Kind::Int32 | Kind::Int64 => matches!(value, Value::Varint(_)),
+            Kind::Float => matches!(value, Value::Fixed32(_)),
+            Kind::Double => matches!(value, Value::Fixed64(_)),
+            Kind::Text(_) | Kind::Message(_) | Kind::Items(_) | Kind::Map(_) => matches!(value, Value::Bytes(_)),
+            Kind::Enums => matches!(value, Value::Bytes(_) | Value::Varint(_)),
+        };
+        fits.then_some(kind)
+    }
+}
+
+pub(super) static PAYLOAD: Message = Message {
+    fields: &[
+        None,
+        Some(Kind::Items(&DATUM)),
+        Some(Kind::Message(&TIMESTAMP)),
+        Some(Kind::Text("vin")),
+        Some(Kind::Bool),
+    ],
+    is_oneof: false,
+    vin: 3,
+};
+
+pub(super) static DATUM: Message = message(&[None, Some(Kind::Int32), Some(Kind::Message(&VALUE))]);
+
+pub(super) static VALUE: Message = Message { fields: &VALUE_FIELDS, is_oneof: true, vin: 0 };
+
+/// Those that are not listed are enums, except 20, which is unused.
+const VALUE_FIELDS: [Option<Kind>; 55] = {
+    let mut fields = [Some(Kind::Int32); 55];
+    fields[0] = None;
+    fields[1] = Some(Kind::Text("string_value"));
+    fields[3] = Some(Kind::Int64);
+    fields[4] = Some(Kind::Float);
+    fields[5] = Some(Kind::Double);
+    fields[6] = Some(Kind::Bool);
+    fields[7] = Some(Kind::Message(&LOCATION_VALUE));
+    fields[10] = Some(Kind::Bool);
+    fields[20] = None;
+    fields[21] = Some(Kind::Message(&DOORS));
+    fields[31] = Some(Kind::Message(&TIME));
+    fields[39] = Some(Kind::Message(&TIRE_LOCATION));
+    fields
+};
+
+static LOCATION_VALUE: Message = message(&[None, Some(Kind::Double), Some(Kind::Double)]);
+
+static DOORS: Message = message(&DOORS_FIELDS);
+const DOORS_FIELDS: [Option<Kind>; 7] = flags();
+
+static TIRE_LOCATION: Message = message(&TIRE_LOCATION_FIELDS);
+const TIRE_LOCATION_FIELDS: [Option<Kind>; 11] = flags();
+
+static TIME: Message = message(&[None, Some(Kind::Int32), Some(Kind::Int32), Some(Kind::Int32)]);
+
+pub(super) static TIMESTAMP: Message = message(&[None, Some(Kind::Int64), Some(Kind::Int32)]);
+
+pub(super) static VEHICLE_ALERTS: Message = Message {
+    fields: &[None, Some(Kind::Items(&VEHICLE_ALERT)), Some(Kind::Message(&TIMESTAMP)), Some(Kind::Text("vin"))],
+    is_oneof: false,
+    vin: 3,
+};
+
+pub(super) static VEHICLE_ALERT: Message = message(&[
+    None,
+    Some(Kind::Text("name")),
+    Some(Kind::Enums),
+    Some(Kind::Message(&TIMESTAMP)),
+    Some(Kind::Message(&TIMESTAMP)),
+]);
+
+pub(super) static VEHICLE_ERRORS: Message = Message {
+    fields: &[None, Some(Kind::Items(&VEHICLE_ERROR)), Some(Kind::Message(&TIMESTAMP)), Some(Kind::Text("vin"))],
+    is_oneof: false,
+    vin: 3,
+};
+
+static VEHICLE_ERROR: Message = message(&[
+    None,
+    Some(Kind::Message(&TIMESTAMP)),
+    Some(Kind::Text("name")),
+    Some(Kind::Map("tags")),
+    Some(Kind::Text("body")),
+]);
+
+pub(super) static VEHICLE_CONNECTIVITY: Message = Message {
+    fields: &[
+        None,
+        Some(Kind::Text("vin")),
+        Some(Kind::Text("connection_id")),
+        Some(Kind::Int32),
+        Some(Kind::Message(&TIMESTAMP)),
+        Some(Kind::Text("network_interface")),
+    ],
+    is_oneof: false,
+    vin: 1,
+};
+
+const fn message(fields: &'static [Option<Kind>]) -> Message {
+    Message { fields, is_oneof: false, vin: 0 }
+}
+
+/// Bools numbered from 1 to `N - 1`.
+const fn flags<const N: usize>() -> [Option<Kind>; N] {
+    let mut fields = [Some(Kind::Bool); N];
+    fields[0] = None;
+    fields
+}

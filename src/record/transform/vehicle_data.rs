@@ -1,0 +1,196 @@
+//! What changes in the data of a `V` record.
+
+use std::io::{Cursor, Write as _};
+
+use super::check::{self, Form};
+use super::splice::Splice;
+use super::stamp::Item;
+use super::{PayloadError, decimal, location, schema};
+use crate::record::wire::{Fields, Value, bytes_len, put_bytes, put_tag, put_varint, wire_type};
+
+/// `Field.Location`.
+const LOCATION: i32 = 21;
+
+/// The first byte of a `Value` in the outgoing form that is a string.
+const STRING_TAG: u8 = (1 << 3) | wire_type::BYTES as u8;
+
+/// The rules over one record.
+#[derive(Default)]
+pub(super) struct Rewrite {
+    /// Only the first datum with the key `Location` is looked at, whatever its value.
+    location_seen: bool,
+}
+
+/// What becomes of a datum.
+enum Verdict {
+    Keep,
+    /// A string that is a location becomes a location.
+    Location(location::Degrees),
+    /// A string in scientific notation becomes one in decimal notation.
+    Decimal(f32),
+}
+
+impl Rewrite {
+    /// One step of the walk: checks a datum, decides what becomes of it, and puts that into the copy.
+    pub(super) fn datum<'a>(&mut self, item: &Item<'a>, out: &mut Splice<'a, '_>) -> Result<Form, PayloadError> {
+        let Some(datum) = Datum::read(item)? else { return Ok(Form::Other) };
+        let value = match self.decide(&datum) {
+            Verdict::Keep => return Ok(Form::Canonical),
+            Verdict::Location(degrees) => Replacement::location(degrees),
+            Verdict::Decimal(number) => Replacement::decimal(number),
+        };
+        out.replace(item.start, item.end, |out| datum.put_with(value.bytes(), out));
+        Ok(Form::Canonical)
+    }
+
+    fn decide(&mut self, datum: &Datum<'_>) -> Verdict {
+        let is_location = datum.key == LOCATION && !std::mem::replace(&mut self.location_seen, true);
+        let Some(text) = datum.text() else { return Verdict::Keep };
+        if is_location && let Some(degrees) = location::parse(text) {
+            return Verdict::Location(degrees);
+        }
+        decimal::parse(text).map_or(Verdict::Keep, Verdict::Decimal)
+    }
+}
+
+/// A datum in the outgoing form: its key, its value, then unknown fields.
+struct Datum<'a> {
+    bytes: &'a [u8],
+    key: i32,
+    /// The encoded `Value`; empty when absent.
+    value: &'a [u8],
+    /// Where the field `value` starts and ends in `bytes`.
+    value_at: std::ops::Range<usize>,
+}
+
+impl<'a> Datum<'a> {
+    /// Checks a datum; `None` when it is not in the outgoing form.
+    #[inline]
+    fn read(item: &Item<'a>) -> Result<Option<Self>, PayloadError> {
+        let mut datum = Self { bytes: item.bytes, key: 0, value: b"", value_at: 0..0 };
+        let form = check::message_with(&schema::DATUM, item.bytes, item.base(), |field| match field.value {
+            Value::Varint(key) => datum.key = key as i32,
+            Value::Bytes(value) => {
+                datum.value = value;
+                datum.value_at = field.start..field.end;
+            }
+            _ => {}
+        })?;
+        Ok((form == Form::Canonical).then_some(datum))
+    }
+
+    /// The value if it is a string.
+    #[inline]
+    fn text(&self) -> Option<&'a str> {
+        if self.value.first() != Some(&STRING_TAG) {
+            return None;
+        }
+        match Fields::new(self.value).next().ok()??.value {
+            Value::Bytes(text) => std::str::from_utf8(text).ok(),
+            _ => None,
+        }
+    }
+
+    /// Appends the field `data` with another value.
+    fn put_with(&self, value: &[u8], out: &mut Vec<u8>) {
+        let len = self.bytes.len() - self.value_at.len() + bytes_len(value.len());
+        put_tag(out, 1, wire_type::BYTES);
+        put_varint(out, len as u64);
+        out.extend_from_slice(&self.bytes[..self.value_at.start]);
+        put_bytes(out, 2, value);
+        out.extend_from_slice(&self.bytes[self.value_at.end..]);
+    }
+}
+
+/// An encoded `Value`.
+struct Replacement(Cursor<[u8; Self::CAPACITY]>);
+
+impl Replacement {
+    /// The longest is the least `f32`: a sign, 39 digits, a point and five digits after tag and length.
+    const CAPACITY: usize = 48;
+    const FITS: &'static str = "every replacement fits the buffer";
+
+    fn location(degrees: location::Degrees) -> Self {
+        let mut fields = Cursor::new([0; 18]);
+        for (number, degrees) in [(1, degrees.latitude), (2, degrees.longitude)] {
+            // Positive zero is the default; negative zero is not.
+            if degrees.to_bits() != 0 {
+                fields.write_all(&[number << 3 | wire_type::FIXED64 as u8]).expect(Self::FITS);
+                fields.write_all(&degrees.to_le_bytes()).expect(Self::FITS);
+            }
+        }
+        let len = fields.position() as usize;
+        Self::of(7, &fields.get_ref()[..len])
+    }
+
+    fn decimal(number: f32) -> Self {
+        let mut text = Cursor::new([0; Self::CAPACITY - 2]);
+        write!(text, "{:.5}", f64::from(number)).expect(Self::FITS);
+        let len = text.position() as usize;
+        Self::of(1, &text.get_ref()[..len])
+    }
+
+    fn of(number: u8, bytes: &[u8]) -> Self {
+        let mut value = Cursor::new([0; Self::CAPACITY]);
+        value.write_all(&[number << 3 | wire_type::BYTES as u8, bytes.len() as u8]).expect(Self::FITS);
+        value.write_all(bytes).expect(Self::FITS);
+        Self(value)
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.0.get_ref()[..self.0.position() as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message as _;
+
+    use crate::proto::vehicle_data::{Datum, Field, Payload, Value, value};
+    use crate::record::RecordKind;
+    use crate::record::transform::{PayloadError, rewrite};
+
+    fn rewritten(payload: &[u8]) -> Result<Vec<u8>, PayloadError> {
+        let mut out = b"before".to_vec();
+        let result = rewrite(RecordKind::V, payload, "VIN", &mut out);
+        assert!(out.starts_with(b"before"));
+        if result.is_err() {
+            assert_eq!(out, b"before", "an error leaves the buffer as it was");
+        }
+        result.map(|()| out.split_off(6))
+    }
+
+    fn datum(key: Field, value: value::Value) -> Datum {
+        Datum { key: key.into(), value: Some(Value { value: Some(value) }) }
+    }
+
+    #[test]
+    fn the_longest_decimal_fits() {
+        let text = format!("{:.1}e0", f32::MIN);
+        let payload = Payload { data: vec![datum(Field::Soc, value::Value::StringValue(text))], ..Default::default() };
+        let out = Payload::decode(&*rewritten(&payload.encode_to_vec()).unwrap()).unwrap();
+        let expected = format!("{:.5}", f32::MIN);
+        assert_eq!(out.data[0], datum(Field::Soc, value::Value::StringValue(expected)));
+    }
+
+    #[test]
+    fn a_replaced_value_loses_its_unknown_fields_and_its_datum_keeps_them() {
+        // datum { key: Location, value { "(1 N, 2 E)", 61: 1 }, 61: 2 }
+        let payload = b"\x0a\x16\x08\x15\x12\x0f\x0a\x0a(1 N, 2 E)\xe8\x03\x01\xe8\x03\x02";
+        let expected =
+            b"\x0a\x1b\x08\x15\x12\x14\x3a\x12\x09\0\0\0\0\0\0\xf0\x3f\x11\0\0\0\0\0\0\0\x40\xe8\x03\x02\x1a\x03VIN";
+        assert_eq!(rewritten(payload).unwrap(), expected);
+    }
+
+    #[test]
+    fn errors_say_where() {
+        assert_eq!(
+            rewritten(b"\x0a\x08\x08\x08\x12\x04\x0a\x02\xc3\x28"),
+            Err(PayloadError::InvalidUtf8 { field: "string_value", at: 8 })
+        );
+        assert_eq!(
+            rewritten(b"\x0a\x05\x08\x08\x12\x04\x0a"),
+            Err(PayloadError::Malformed { at: 6, reason: "field runs past the end" })
+        );
+    }
+}

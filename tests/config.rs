@@ -1,0 +1,367 @@
+//! What operators write, and what the server makes of it.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests may panic")]
+
+use std::path::Path;
+use std::time::Duration;
+
+use fleet_telemetry::config::file::FileConfig;
+use fleet_telemetry::config::{
+    AckRule, Config, DispatcherName, Env, LoadError, OverLimit, Problems, RateLimit, Warning,
+};
+use fleet_telemetry::config::{load, resolve};
+use proptest::prelude::{any, prop, proptest};
+use serde_json::{Value, json};
+
+/// A configuration that starts, with `changes` over it; `null` removes a key.
+fn with(changes: Value) -> String {
+    let mut config = json!({
+        "port": 443,
+        "tls": {"ca_file": "ca.pem", "server_cert": "cert.pem", "server_key": "key.pem"},
+        "records": {"V": ["sqlite"]},
+    });
+    let object = config.as_object_mut().unwrap();
+    object.extend(changes.as_object().unwrap().clone());
+    object.retain(|_, value| !value.is_null());
+    config.to_string()
+}
+
+fn resolved_in(env: &Env, text: &str) -> Result<(Config, Vec<Warning>), Problems> {
+    resolve(FileConfig::parse(text.as_bytes()).unwrap(), env)
+}
+
+fn config(changes: Value) -> Config {
+    resolved_in(&Env::default(), &with(changes)).unwrap().0
+}
+
+fn warnings(changes: Value) -> Vec<String> {
+    resolved_in(&Env::default(), &with(changes)).unwrap().1.iter().map(ToString::to_string).collect()
+}
+
+fn errors(changes: Value) -> Vec<String> {
+    errors_of(&with(changes))
+}
+
+fn errors_of(text: &str) -> Vec<String> {
+    resolved_in(&Env::default(), text).unwrap_err().errors.iter().map(ToString::to_string).collect()
+}
+
+fn kafka(more: Value) -> Value {
+    let mut changes = json!({"kafka": {"bootstrap.servers": "localhost:9092"}, "records": {"V": ["kafka"]}});
+    changes.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    changes
+}
+
+fn rule(changes: Value) -> AckRule {
+    config(changes).routes[0].ack
+}
+
+#[test]
+fn loads_every_example() {
+    let mut seen = 0;
+    for entry in std::fs::read_dir("examples").unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "json") {
+            let (config, warnings) = load(&path, &Env::default()).unwrap_or_else(|error| panic!("{error}"));
+            let is_reference = path.ends_with("reference-full.json");
+            assert!(is_reference || warnings.is_empty(), "{}: {warnings:?}", path.display());
+            assert!(!config.routes.is_empty());
+            seen += 1;
+        }
+    }
+    assert_eq!(seen, 3);
+}
+
+#[test]
+fn runs_the_reference_example_unchanged() {
+    let (config, warnings) = load(Path::new("examples/reference-full.json"), &Env::default()).unwrap();
+    assert_eq!((config.listener.host.as_str(), config.listener.port), ("0.0.0.0", 4443));
+    assert_eq!(config.dispatchers.namespace, "tesla_telemetry");
+    assert!(config.dispatchers.logger.verbose && config.log.json);
+    assert_eq!(config.dispatchers.kafka.unwrap().properties["queue.buffering.max.messages"], "1000000");
+    assert_eq!(config.admin.status.unwrap().to_string(), "[::]:8080");
+    assert_eq!(config.admin.metrics.unwrap().to_string(), "0.0.0.0:9090");
+    let limit = RateLimit { messages: 1000, interval: Duration::from_secs(30), over_limit: OverLimit::BackPressure };
+    assert_eq!(config.policy.rate_limit, Some(limit));
+    let rules: Vec<_> = config.routes.iter().map(|route| (route.topic.as_str(), route.ack)).collect();
+    let expected = [
+        ("alerts", AckRule::AllDurable),
+        ("errors", AckRule::AllDurable),
+        ("V", AckRule::By(DispatcherName::Kafka)),
+        ("connectivity", AckRule::OnReceipt),
+    ];
+    assert_eq!(rules, expected);
+    assert!(warnings.iter().all(|warning| matches!(warning, Warning::NoEffect { .. })), "{warnings:?}");
+}
+
+#[test]
+fn starts_with_the_embedded_store_and_nothing_else() {
+    let config = config(json!({}));
+    let sqlite = config.dispatchers.sqlite.unwrap();
+    assert_eq!(sqlite.path, Path::new("telemetry.db"));
+    assert_eq!((sqlite.max_age, sqlite.max_bytes), (None, None));
+    assert!(config.dispatchers.kafka.is_none());
+    assert!(config.admin.status.is_none() && config.admin.metrics.is_none());
+    assert!(config.session.connection_id_from_header && !config.policy.connectivity_from_vehicles);
+    assert_eq!(config.policy.rate_limit, None);
+    assert_eq!(warnings(json!({})), [""; 0]);
+}
+
+#[test]
+fn takes_every_limit_of_ours() {
+    let config = config(json!({
+        "limits": {
+            "handshake_timeout": "1s", "header_timeout": "2s", "max_connections": 3, "max_connections_per_address": 4,
+            "max_handshakes": 5, "max_message_bytes": 6, "max_frame_bytes": 7, "max_fragments": 8,
+            "max_pings_per_second": 9, "idle_timeout": "10s", "ping_interval": "9s", "max_unsettled": 12,
+            "max_unread_reply_bytes": 2048, "write_timeout": "14s"
+        },
+        "sqlite": {"path": "x.db", "max_age": "30d", "max_bytes": 2_000_000, "batch": 2, "linger": 0, "max_unsettled": 3},
+        "records": {"V": ["kafka", "sqlite"]},
+        "kafka": {"bootstrap.servers": "b"}, "kafka_options": {"max_unsettled": 4, "connect_timeout": "5s"},
+        "shutdown": {"drain": "1s", "deadline": "2s"},
+        "connection_id_from_header": false, "connectivity_from_vehicles": true
+    }));
+    let (listener, session) = (config.listener, config.session);
+    assert_eq!((listener.handshake_timeout, listener.header_timeout), (Duration::from_secs(1), Duration::from_secs(2)));
+    assert_eq!((listener.max_connections, listener.max_connections_per_address, listener.max_handshakes), (3, 4, 5));
+    assert_eq!((session.max_message_bytes, session.max_frame_bytes, session.max_fragments), (6, 7, 8));
+    assert_eq!((session.max_pings_per_second, session.max_unsettled, session.max_unread_reply_bytes), (9, 12, 2048));
+    assert_eq!((session.idle_timeout, session.ping_interval), (Duration::from_secs(10), Duration::from_secs(9)));
+    assert_eq!(session.write_timeout, Duration::from_secs(14));
+    assert!(!session.connection_id_from_header && config.policy.connectivity_from_vehicles);
+    let sqlite = config.dispatchers.sqlite.unwrap();
+    assert_eq!((sqlite.max_age, sqlite.max_bytes), (Some(Duration::from_secs(30 * 86_400)), Some(2_000_000)));
+    assert_eq!((sqlite.batch, sqlite.linger, sqlite.max_unsettled), (2, Duration::ZERO, 3));
+    let kafka = config.dispatchers.kafka.unwrap();
+    assert_eq!((kafka.max_unsettled, kafka.connect_timeout), (4, Duration::from_secs(5)));
+    assert_eq!((config.shutdown.drain, config.shutdown.deadline), (Duration::from_secs(1), Duration::from_secs(2)));
+}
+
+#[test]
+fn fits_defaults_to_what_is_given() {
+    let limits = |limits: Value| config(json!({"limits": limits})).session;
+    assert_eq!(limits(json!({"idle_timeout": "30s"})).ping_interval, Duration::from_secs(15));
+    assert_eq!(limits(json!({"max_message_bytes": 8_000_000})).max_frame_bytes, 8_000_000);
+    assert_eq!(config(json!({"shutdown": {"deadline": "3s"}})).shutdown.drain, Duration::from_secs(3));
+    assert_eq!(config(json!({"limits": {"max_connections": 7}})).listener.max_connections_per_address, 7);
+}
+
+#[test]
+fn reports_all_mistakes_at_once() {
+    let text = json!({
+        "port": 70000, "status_port": 99999, "ack": "sometimes", "tls": {"server_cert": "", "server_key": "k"},
+        "records": {"V": [], "alerts": ["kafak"], "errors": ["kafka"]}, "log_level": 3,
+        "rate_limit": {"enabled": true, "over_limit": "panic"},
+        "limits": {"idle_timeout": "10s", "ping_interval": "10s", "max_connections": 0, "max_frame_bytes": 10},
+        "shutdown": {"drain": "2m"}, "sqlite": {"path": "", "batch": 0}
+    });
+    let found = errors_of(&text.to_string());
+    for expected in [
+        "log_level: expected a string, found 3",
+        "ack: unknown value \"sometimes\", allowed are on_delivery, on_receipt",
+        "unknown_dispatch_rule record: V, dispatchRule:[]",
+        "records.alerts: unknown value \"kafak\", allowed are logger, kafka, pubsub, kinesis, zmq, mqtt, redis, sqlite \
+         (did you mean \"kafka\"?)",
+        "expected Kafka to be configured",
+        "tls.server_cert: missing; give the server's PEM certificate chain, leaf first",
+        "port: 70000 is out of range, allowed is 0 to 65535",
+        "status_port: 99999 is out of range, allowed is 1 to 65535",
+        "limits.max_connections: 0 is out of range, allowed is 1 to 10000000",
+        "limits.max_frame_bytes: 10 is out of range, allowed is at least limits.max_message_bytes = 1000000",
+        "limits.ping_interval: 10s is out of range, allowed is less than limits.idle_timeout = 10s",
+        "rate_limit.over_limit: unknown value \"panic\", allowed are back_pressure, drop",
+        "rate_limit.message_limit: 0 is out of range, allowed is 1 to 1000000",
+        "shutdown.drain: closing connections would take 120s, longer than shutdown.deadline = 25s",
+        "sqlite.path: missing; give a file, such as \"telemetry.db\"",
+        "sqlite.batch: 0 is out of range, allowed is 1 to 100000",
+    ] {
+        assert!(found.iter().any(|error| error == expected), "{expected} in {found:#?}");
+    }
+    assert!(found.iter().any(|error| error.starts_with("tls.ca_file: missing;") && error.contains("certs/README.md")));
+    assert_eq!(found.len(), 17, "{found:#?}");
+}
+
+#[test]
+fn refuses_to_run_without_tls_in_the_words_of_the_reference() {
+    let text = "tls config is empty - telemetry server is mTLS only, make sure to provide certificates in the config";
+    assert_eq!(errors(json!({"tls": null})), [text]);
+}
+
+#[test]
+fn validates_reliable_ack_sources_in_the_words_of_the_reference() {
+    let sources =
+        |sources: Value, records: Value| errors(kafka(json!({"reliable_ack_sources": sources, "records": records})));
+    assert_eq!(
+        sources(json!({"V": "pubsub"}), json!({"V": ["kafka", "logger"]})),
+        ["pubsub cannot be configured as reliable ack for record: V. Valid datastores configured [kafka]"]
+    );
+    assert_eq!(
+        sources(json!({"V": "mqtt"}), json!({"V": ["kafka", "logger", "sqlite"]})),
+        ["mqtt cannot be configured as reliable ack for record: V. Valid datastores configured [kafka sqlite]"]
+    );
+    assert_eq!(
+        sources(json!({"V": "logger"}), json!({"V": ["kafka", "logger"]})),
+        ["logger cannot be configured as reliable ack for record: V"]
+    );
+    assert_eq!(
+        sources(json!({"error": "kafka"}), json!({"V": ["kafka"]})),
+        ["kafka cannot be configured as reliable ack for record: error since no record mapping exists"]
+    );
+    assert_eq!(
+        sources(json!({"connectivity": "kafka"}), json!({"connectivity": ["kafka"]})),
+        ["reliable ack not needed for txType: connectivity"]
+    );
+}
+
+#[test]
+fn acks_on_delivery_unless_told_otherwise() {
+    assert_eq!(rule(json!({})), AckRule::AllDurable);
+    assert_eq!(rule(json!({"ack": "on_delivery"})), AckRule::AllDurable);
+    assert_eq!(rule(json!({"ack": "on_receipt"})), AckRule::OnReceipt);
+    assert_eq!(rule(json!({"records": {"V": ["logger", "sqlite"]}})), AckRule::AllDurable);
+    let named = json!({"ack": "on_receipt", "reliable_ack_sources": {"V": "kafka"}});
+    assert_eq!(rule(kafka(named)), AckRule::By(DispatcherName::Kafka));
+}
+
+#[test]
+fn acks_on_receipt_and_says_so_when_nothing_keeps_the_record() {
+    let logger_only = json!({"records": {"V": ["logger"]}});
+    assert_eq!(rule(logger_only.clone()), AckRule::OnReceipt);
+    assert!(warnings(logger_only)[0].starts_with("records.V: acked on receipt"));
+    assert_eq!(warnings(json!({"records": {"connectivity": ["logger"]}})), [""; 0]);
+    assert_eq!(warnings(json!({"ack": "on_receipt", "records": {"V": ["logger"]}})), [""; 0]);
+}
+
+#[test]
+fn lists_a_repeated_dispatcher_once() {
+    let twice = json!({"records": {"V": ["sqlite", "logger", "sqlite"]}});
+    assert_eq!(config(twice.clone()).routes[0].dispatchers, [DispatcherName::Sqlite, DispatcherName::Logger]);
+    assert_eq!(warnings(twice), ["records.V: \"sqlite\" is listed twice; it is used once"]);
+}
+
+#[test]
+fn names_a_dispatcher_that_this_build_lacks() {
+    assert_eq!(
+        errors(json!({"records": {"alerts": ["zmq"]}, "zmq": {"addr": "tcp://*:5284"}})),
+        ["records.alerts: this build has no dispatcher \"zmq\"; it has logger, kafka, sqlite"]
+    );
+}
+
+#[test]
+fn checks_kafka_properties() {
+    assert_eq!(
+        errors(json!({"records": {"V": ["kafka"]}, "kafka": {"a": null, "b": [], "delivery.report.only.error": true}})),
+        [
+            "kafka: Invalid value type <nil> for key a (expected string,bool,int,ConfigMap)",
+            "kafka: Invalid value type []interface {} for key b (expected string,bool,int,ConfigMap)",
+            "kafka.bootstrap.servers: missing; give the brokers, such as \"kafka-1:9092,kafka-2:9092\"",
+            "kafka.delivery.report.only.error: true would hide successful deliveries, which acks wait for",
+        ]
+    );
+    let go_client = json!({"kafka": {"bootstrap.servers": "b", "go.events.channel.size": 5, "acks": 0}});
+    let found = warnings(kafka(go_client.clone()));
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found[0].starts_with("kafka.go.events.channel.size: has no effect") && found[1].starts_with("kafka.acks:"));
+    assert!(!config(kafka(go_client)).dispatchers.kafka.unwrap().properties.contains_key("go.events.channel.size"));
+}
+
+#[test]
+fn never_shows_kafka_passwords() {
+    let config = config(kafka(json!({"kafka": {"bootstrap.servers": "b", "sasl.password": "hunter2"}})));
+    assert!(!format!("{config:?}").contains("hunter2"));
+    assert!(format!("{config:?}").contains("sasl.password"));
+}
+
+#[test]
+fn limits_rates_by_the_documented_or_the_hidden_interval() {
+    let limit = |limit: Value| config(json!({"rate_limit": limit})).policy.rate_limit;
+    let of = |messages, interval, over_limit| Some(RateLimit { messages, interval, over_limit });
+    let (second, minute) = (Duration::from_secs(1), Duration::from_secs(60));
+    assert_eq!(limit(json!({"enabled": false, "message_limit": 0})), None);
+    assert_eq!(limit(json!({"enabled": true, "message_limit": 5})), of(5, minute, OverLimit::BackPressure));
+    let short = json!({"enabled": true, "message_limit": 5, "message_interval_time": 1, "over_limit": "drop"});
+    assert_eq!(limit(short), of(5, second, OverLimit::Drop));
+    let hidden = json!({"enabled": true, "message_limit": 5, "messageintervaltimesecond": 1_000_000_000});
+    assert_eq!(limit(hidden), of(5, second, OverLimit::BackPressure));
+    assert_eq!(errors(json!({"rate_limit": {"enabled": true, "message_limit": -1}})).len(), 1);
+}
+
+#[test]
+fn understands_the_levels_of_the_reference_and_stays_at_info_otherwise() {
+    use tracing::level_filters::LevelFilter;
+    let level = |name: &str| config(json!({"log_level": name})).log.level;
+    assert_eq!(level("PANIC"), LevelFilter::ERROR);
+    assert_eq!(level("Warning"), LevelFilter::WARN);
+    assert_eq!(level("trace"), LevelFilter::TRACE);
+    assert_eq!(level("loud"), LevelFilter::INFO);
+    assert!(warnings(json!({"log_level": "loud"}))[0].starts_with("log_level: not a valid level: \"loud\""));
+    assert_eq!(config(json!({})).log.level, LevelFilter::INFO);
+}
+
+#[test]
+fn reads_the_handshake_switch_from_the_environment() {
+    let switch =
+        |value: &str| resolved_in(&Env::from_iter([("SUPPRESS_TLS_HANDSHAKE_ERROR_LOGGING", value)]), &with(json!({})));
+    assert!(switch("T").unwrap().0.log.suppress_handshake_errors);
+    assert!(!switch("False").unwrap().0.log.suppress_handshake_errors);
+    for invalid in ["", "yes", "tRUE"] {
+        let problems = switch(invalid).unwrap_err();
+        assert!(problems.to_string().starts_with("environment variable SUPPRESS_TLS_HANDSHAKE_ERROR_LOGGING"));
+    }
+}
+
+#[test]
+fn counts_unique_tracked_vins() {
+    let vins = |count: usize| json!({"vins_signal_tracking_enabled": (0..count).chain(0..count).map(|n| n.to_string()).collect::<Vec<_>>()});
+    assert!(warnings(vins(20))[0].starts_with("vins_signal_tracking_enabled: has no effect"));
+    assert_eq!(errors(vins(21)), ["set the value of `vins_signal_tracking_enabled` less than 20 unique vins"]);
+}
+
+#[test]
+fn places_admin_listeners_where_the_reference_does() {
+    let admin = |changes| config(changes).admin;
+    let off = admin(json!({"status_port": -1, "monitoring": {"prometheus_metrics_port": 0}}));
+    assert!(off.status.is_none() && off.metrics.is_none());
+    let on = admin(json!({"status_port": 80, "monitoring": {"prometheus_metrics_port": 90}}));
+    assert_eq!(
+        (on.status.unwrap().to_string(), on.metrics.unwrap().to_string()),
+        ("[::]:80".into(), "127.0.0.1:90".into())
+    );
+    let placed = admin(json!({
+        "status_port": 80, "status_host": "127.0.0.2",
+        "monitoring": {"prometheus_metrics_port": 90, "prometheus_metrics_host": "[::1]"}
+    }));
+    assert_eq!(
+        (placed.status.unwrap().to_string(), placed.metrics.unwrap().to_string()),
+        ("127.0.0.2:80".into(), "[::1]:90".into())
+    );
+    let bad = json!({"monitoring": {"prometheus_metrics_port": 90, "prometheus_metrics_host": "no such host"}});
+    assert!(errors(bad)[0].starts_with("monitoring.prometheus_metrics_host: unknown value \"no such host\""));
+}
+
+#[test]
+fn says_where_a_file_is_broken_or_that_it_is_not_there() {
+    let missing = load(Path::new("no/such.json"), &Env::default()).unwrap_err();
+    assert!(matches!(missing, LoadError::Unreadable { .. }) && missing.to_string().starts_with("no/such.json: "));
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "{\n  \"port\": 443\n  \"host\": \"\"\n}\n").unwrap();
+    let broken = load(file.path(), &Env::default()).unwrap_err();
+    assert_eq!(
+        broken.to_string(),
+        format!("{}: line 3 column 3: expected `,` or `}}`, at: \"host\": \"\"", file.path().display())
+    );
+}
+
+proptest! {
+    #[test]
+    fn never_panics_whatever_the_file_holds(at in any::<prop::sample::Index>(), bytes: Vec<u8>, cut: bool) {
+        let mut text = std::fs::read("examples/reference-full.json").unwrap();
+        let at = at.index(text.len());
+        let until = if cut { text.len() } else { (at + bytes.len()).min(text.len()) };
+        text.splice(at..until, bytes);
+        if let Ok(file) = FileConfig::parse(&text) {
+            drop(resolve(file, &Env::default()));
+        }
+    }
+}

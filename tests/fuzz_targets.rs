@@ -1,0 +1,60 @@
+//! Runs the fuzz targets over the captured frames, so that they cannot rot. With `FUZZ_SEEDS` set to a folder,
+//! also writes their inputs there, in one folder per target (see `scripts/fuzz`).
+
+#![allow(clippy::unwrap_used)] // a failed helper fails the test
+
+#[path = "../fuzz/src/targets.rs"]
+#[allow(unreachable_pub)] // public in the fuzz crate
+mod targets;
+
+use fleet_telemetry::envelope::Envelope;
+use fleet_telemetry::record::Topics;
+
+fn captured_frames() -> impl Iterator<Item = Vec<u8>> {
+    include_str!("golden/reference.jsonl").lines().map(|line| {
+        let vector: serde_json::Value = serde_json::from_str(line).unwrap();
+        let hex = vector["frame"].as_str().unwrap();
+        (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
+    })
+}
+
+/// A kind's number, then the payload.
+fn record_input(frame: &[u8]) -> Option<Vec<u8>> {
+    let envelope = Envelope::parse(frame).ok()?;
+    let kind = Topics::new([]).kind(envelope.topic);
+    let number = targets::KINDS.iter().position(|known| *known == kind)?;
+    Some([&[u8::try_from(number).unwrap()], envelope.payload].concat())
+}
+
+fn run(name: &str, target: fn(&[u8]), inputs: impl Iterator<Item = Vec<u8>>) -> usize {
+    let seeds = std::env::var_os("FUZZ_SEEDS").map(|folder| std::path::Path::new(&folder).join(name));
+    if let Some(folder) = &seeds {
+        std::fs::create_dir_all(folder).unwrap();
+    }
+    let mut count = 0;
+    for input in inputs {
+        target(&input);
+        if let Some(folder) = &seeds {
+            std::fs::write(folder.join(format!("captured-{count:03}")), &input).unwrap();
+        }
+        count += 1;
+    }
+    count
+}
+
+#[test]
+fn captured_frames_pass_the_envelope_target() {
+    assert_eq!(run("envelope", targets::envelope, captured_frames()), 259);
+}
+
+#[test]
+fn captured_payloads_pass_the_record_target() {
+    let inputs = captured_frames().filter_map(|frame| record_input(&frame));
+    assert!(run("record", targets::record, inputs) > 200);
+}
+
+#[test]
+fn captured_payloads_pass_the_json_target() {
+    let inputs = captured_frames().filter_map(|frame| record_input(&frame));
+    assert!(run("json", targets::json, inputs) > 200);
+}

@@ -1,0 +1,77 @@
+//! SIGTERM: nothing that was acked is lost, and the process is gone in time.
+
+use std::time::{Duration, Instant};
+
+use futures_util::SinkExt;
+use serde_json::json;
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::support::server::get;
+use crate::support::vehicle::{Received, Vehicle, v_payload};
+use crate::{VIN, start_with};
+
+#[tokio::test]
+async fn records_in_flight_are_settled_and_the_vehicle_is_told_to_come_back() {
+    let (dir, pki, mut server) = start_with(|config| config["sqlite"]["linger"] = json!("300ms"));
+    let mut vehicle = Vehicle::connect(server.address, &pki.vehicle(VIN), VIN).await;
+    for n in 0..20 {
+        vehicle.send("V", &format!("t{n}"), &v_payload(VIN, f64::from(n))).await;
+    }
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    server.signal("TERM");
+    let mut acked = 0;
+    loop {
+        match vehicle.receive().await {
+            Received::Ack { .. } => acked += 1,
+            Received::Closed(code) => {
+                assert_eq!(code, Some(1001));
+                break;
+            }
+            Received::Error { .. } => panic!("nothing was wrong with the records"),
+        }
+    }
+    let _ = vehicle.socket.flush().await;
+    drop(vehicle);
+    assert_eq!(server.wait(Duration::from_secs(10)).code(), Some(0));
+    let store = rusqlite::Connection::open(dir.path().join("telemetry.db")).unwrap();
+    let stored: i64 = store.query_row("SELECT count(*) FROM records", [], |row| row.get(0)).unwrap();
+    assert_eq!((acked, stored), (20, 20));
+}
+
+#[tokio::test]
+async fn a_client_that_ignores_the_close_does_not_hold_the_process() {
+    let (_dir, pki, mut server) =
+        start_with(|config| config["shutdown"] = json!({ "drain": "100ms", "deadline": "4s" }));
+    let _deaf = Vehicle::connect(server.address, &pki.vehicle(VIN), VIN).await;
+    let started = Instant::now();
+    server.signal("TERM");
+    assert_eq!(server.wait(Duration::from_secs(8)).code(), Some(0));
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+}
+
+#[tokio::test]
+async fn readiness_ends_when_the_drain_starts() {
+    let (_dir, pki, server) = start_with(|config| config["shutdown"] = json!({ "drain": "3s", "deadline": "10s" }));
+    let mut vehicle = Vehicle::connect(server.address, &pki.vehicle(VIN), VIN).await;
+    server.signal("TERM");
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let (status, body) = get(server.status, "/readyz").await;
+    assert_eq!((status, body.contains("draining")), (503, true), "{body}");
+    assert!(tokio::net::TcpStream::connect(server.address).await.is_err(), "no new connections");
+    // The old one may still be in use until its turn comes.
+    let _ = vehicle.socket.send(Message::Ping("x".into())).await;
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_the_process_at_once_and_says_what_was_not_delivered() {
+    let (_dir, pki, mut server) = start_with(|config| {
+        config["shutdown"] = json!({ "drain": "20s", "deadline": "30s" });
+    });
+    let _vehicle = Vehicle::connect(server.address, &pki.vehicle(VIN), VIN).await;
+    server.signal("TERM");
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    server.signal("TERM");
+    let started = Instant::now();
+    assert_eq!(server.wait(Duration::from_secs(5)).code(), Some(1));
+    assert!(started.elapsed() < Duration::from_secs(2));
+}

@@ -1,0 +1,12 @@
+//! What integration tests share: certificates, a server process, vehicles.
+
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "each test binary uses a part of it; a test may panic"
+)]
+
+pub(crate) mod pki;
+pub(crate) mod server;
+pub(crate) mod vehicle;

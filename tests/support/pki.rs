@@ -1,0 +1,110 @@
+//! A certificate authority for vehicles and one for the server, made for one test.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+};
+use rustls::ClientConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+pub struct Pki {
+    vehicles: Issuer<'static, KeyPair>,
+    server_ca: CertificateDer<'static>,
+    dir: PathBuf,
+}
+
+/// What a client certificate says, beyond its chain.
+#[derive(Clone, Default)]
+pub struct Leaf {
+    pub common_name: String,
+    pub units: Vec<String>,
+    /// Extended key usages besides clientAuth, as arcs.
+    pub usages: Vec<Vec<u64>>,
+    pub expired: bool,
+}
+
+impl Pki {
+    /// Writes `vehicle_ca.crt`, `server.crt` and `server.key` to `dir`.
+    pub fn new(dir: &Path) -> Self {
+        Self::with_issuer(dir, "TeslaMotors")
+    }
+
+    pub fn with_issuer(dir: &Path, vehicle_issuer: &str) -> Self {
+        let (vehicles, vehicle_ca_pem, _) = authority(vehicle_issuer);
+        let (servers, _, server_ca) = authority("Test Server CA");
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec!["localhost".into(), "127.0.0.1".into()]).unwrap();
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let certificate = params.signed_by(&key, &servers).unwrap();
+        std::fs::write(dir.join("vehicle_ca.crt"), vehicle_ca_pem).unwrap();
+        std::fs::write(dir.join("server.crt"), certificate.pem()).unwrap();
+        std::fs::write(dir.join("server.key"), key.serialize_pem()).unwrap();
+        Self { vehicles, server_ca, dir: dir.to_owned() }
+    }
+
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// A client configuration with a vehicle's certificate.
+    pub fn vehicle(&self, vin: &str) -> Arc<ClientConfig> {
+        self.client(&Leaf { common_name: vin.to_owned(), ..Leaf::default() })
+    }
+
+    pub fn client(&self, leaf: &Leaf) -> Arc<ClientConfig> {
+        self.client_from(leaf, &self.vehicles)
+    }
+
+    /// A certificate of the same shape from an authority that the server does not know, whatever its name.
+    pub fn stranger(&self, vin: &str, issuer: &str) -> Arc<ClientConfig> {
+        let (issuer, _, _) = authority(issuer);
+        self.client_from(&Leaf { common_name: vin.to_owned(), ..Leaf::default() }, &issuer)
+    }
+
+    pub fn anonymous(&self) -> Arc<ClientConfig> {
+        Arc::new(self.builder().with_no_client_auth())
+    }
+
+    fn client_from(&self, leaf: &Leaf, issuer: &Issuer<'static, KeyPair>) -> Arc<ClientConfig> {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, leaf.common_name.as_str());
+        for unit in &leaf.units {
+            params.distinguished_name.push(DnType::OrganizationalUnitName, unit.as_str());
+        }
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        params.extended_key_usages.extend(leaf.usages.iter().cloned().map(ExtendedKeyUsagePurpose::Other));
+        if leaf.expired {
+            params.not_before = rcgen::date_time_ymd(2019, 1, 1);
+            params.not_after = rcgen::date_time_ymd(2020, 1, 1);
+        }
+        let certificate = params.signed_by(&key, issuer).unwrap();
+        let key = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).unwrap();
+        Arc::new(self.builder().with_client_auth_cert(vec![certificate.der().clone()], key).unwrap())
+    }
+
+    fn builder(&self) -> rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert> {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(self.server_ca.clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+    }
+}
+
+fn authority(common_name: &str) -> (Issuer<'static, KeyPair>, String, CertificateDer<'static>) {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::default();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, common_name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let certificate = params.self_signed(&key).unwrap();
+    (Issuer::new(params, key), certificate.pem(), certificate.der().clone())
+}

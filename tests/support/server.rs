@@ -1,0 +1,191 @@
+//! The server as a process of its own, configured by a file, as operators run it.
+
+use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::pki::Pki;
+
+pub struct Server {
+    child: Child,
+    pub address: SocketAddr,
+    pub status: SocketAddr,
+    pub metrics: SocketAddr,
+    log: Arc<Mutex<Vec<Value>>>,
+}
+
+/// A configuration that works: SQLite in `dir`, everything on loopback; changed by the test.
+pub fn config(pki: &Pki) -> Value {
+    let dir = pki.dir();
+    json!({
+        "host": "127.0.0.1",
+        "port": 0,
+        "status_port": free_port(),
+        "log_level": "debug",
+        "json_log_enable": true,
+        "namespace": "test",
+        "monitoring": { "prometheus_metrics_port": free_port() },
+        "tls": {
+            "ca_file": dir.join("vehicle_ca.crt"),
+            "server_cert": dir.join("server.crt"),
+            "server_key": dir.join("server.key"),
+        },
+        "sqlite": { "path": dir.join("telemetry.db"), "linger": "1ms" },
+        "records": { "V": ["sqlite"], "alerts": ["sqlite"], "errors": ["sqlite"] },
+        "shutdown": { "drain": "200ms", "deadline": "10s" },
+    })
+}
+
+impl Server {
+    /// Starts a server and waits until it says where it listens.
+    pub fn start(pki: &Pki, config: &Value) -> Self {
+        Self::try_start(pki, config).unwrap_or_else(|(status, log)| panic!("the server ended with {status}: {log:#?}"))
+    }
+
+    /// As [`Self::start`], for a server that may refuse: its exit status and what it said.
+    pub fn try_start(pki: &Pki, config: &Value) -> Result<Self, (ExitStatus, Vec<String>)> {
+        let path = write_config(pki.dir(), config);
+        let mut child = Command::new(env!("CARGO_BIN_EXE_fleet-telemetry"))
+            .arg("--config")
+            .arg(path)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let lines = follow(child.stderr.take().unwrap(), Arc::clone(&log));
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let mut said = Vec::new();
+        while let Ok(line) = lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            let event: Value = serde_json::from_str(&line).unwrap_or_default();
+            if event["msg"] == "listening" {
+                let port =
+                    |key: &Value| SocketAddr::from(([127, 0, 0, 1], u16::try_from(key.as_u64().unwrap()).unwrap()));
+                return Ok(Self {
+                    child,
+                    address: event["address"].as_str().unwrap().parse().unwrap(),
+                    status: port(&config["status_port"]),
+                    metrics: port(&config["monitoring"]["prometheus_metrics_port"]),
+                    log,
+                });
+            }
+            said.push(line);
+        }
+        let _ = child.kill();
+        Err((child.wait().unwrap(), said))
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Log lines so far with this message.
+    pub fn events(&self, message: &str) -> Vec<Value> {
+        self.log.lock().unwrap().iter().filter(|event| event["msg"] == message).cloned().collect()
+    }
+
+    /// Waits for a log line.
+    pub async fn event(&self, message: &str) -> Value {
+        for _ in 0..500 {
+            if let Some(event) = self.events(message).pop() {
+                return event;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("no {message} in {:#?}", self.log.lock().unwrap());
+    }
+
+    pub fn signal(&self, signal: &str) {
+        let status = Command::new("kill").arg(format!("-{signal}")).arg(self.pid().to_string()).status().unwrap();
+        assert!(status.success());
+    }
+
+    /// Waits for the process to end by itself.
+    pub fn wait(&mut self, patience: Duration) -> ExitStatus {
+        let deadline = Instant::now() + patience;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "the server is still there after {patience:?}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// SIGKILL.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    pub async fn metric(&self, line: &str) -> f64 {
+        let (_, body) = get(self.metrics, "/metrics").await;
+        body.lines()
+            .find_map(|found| found.strip_prefix(line)?.trim().parse().ok())
+            .unwrap_or_else(|| panic!("no {line} in\n{body}"))
+    }
+
+    /// Waits until a metric has a value.
+    pub async fn metric_becomes(&self, line: &str, value: f64) {
+        let mut last = f64::NAN;
+        for _ in 0..500 {
+            last = self.metric(line).await;
+            if (last - value).abs() < 1e-9 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("{line} is {last}, not {value}");
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// `GET path`, over plain HTTP: status and body.
+pub async fn get(address: SocketAddr, path: &str) -> (u16, String) {
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head[9..12].parse().unwrap(), body.to_owned())
+}
+
+pub fn free_port() -> u16 {
+    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+}
+
+pub fn write_config(dir: &Path, config: &Value) -> PathBuf {
+    let path = dir.join("config.json");
+    std::fs::write(&path, serde_json::to_vec_pretty(config).unwrap()).unwrap();
+    path
+}
+
+fn follow(stderr: std::process::ChildStderr, log: Arc<Mutex<Vec<Value>>>) -> Receiver<String> {
+    let (lines, received) = channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            if std::env::var_os("SHOW_SERVER_LOG").is_some() {
+                eprintln!("{line}");
+            }
+            if let Ok(event) = serde_json::from_str(&line) {
+                log.lock().unwrap().push(event);
+            }
+            let _ = lines.send(line);
+        }
+    });
+    received
+}
