@@ -1,4 +1,4 @@
-//! Protobuf wire format: a walk over the fields of a message, without allocation.
+//! Protobuf wire format: a walk over the fields of a message. Allocates only to skip groups, which nobody sends.
 //!
 //! Accepts and refuses exactly what the reference server's decoder (protobuf-go) does.
 
@@ -137,13 +137,19 @@ impl<'a> Fields<'a> {
                 4 => {
                     open.pop();
                 }
-                0 => drop(self.varint()?),
-                1 => drop(self.array::<8>()?),
+                0 => {
+                    self.varint()?;
+                }
+                1 => {
+                    self.array::<8>()?;
+                }
                 2 => {
                     let len = self.varint()?.value;
                     self.take(len)?;
                 }
-                5 => drop(self.array::<4>()?),
+                5 => {
+                    self.array::<4>()?;
+                }
                 other => return Err(bad_wire_type(other, start)),
             }
         }

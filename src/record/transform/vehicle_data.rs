@@ -107,7 +107,7 @@ impl<'a> Datum<'a> {
         };
         // A length of one byte, which is all that these values need.
         let at = bytes.len() - value.len() - 2;
-        (is_number && usize::from(*len) == value.len()).then(|| Self { bytes, key, value, value_at: at..bytes.len() })
+        (is_number && usize::from(*len) == value.len()).then_some(Self { bytes, key, value, value_at: at..bytes.len() })
     }
 
     /// The value if it is a string.
