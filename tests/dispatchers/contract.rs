@@ -219,10 +219,10 @@ pub(crate) async fn health_follows_an_outage<H: Harness>() {
 pub(crate) async fn a_full_dispatcher_gives_the_receipt_back_and_wakes_whoever_waits<H: Harness>() {
     let harness = H::start().await;
     let bench = Bench::new(&harness, 8).await;
-    assert_eq!(bench.dispatcher.outbox().limit(), 8);
     if !harness.cut().await {
         return;
     }
+    assert_eq!(bench.dispatcher.outbox().limit(), 8);
     let mut n = 0;
     let blocked = loop {
         assert!(n <= 8, "the ninth record finds no room");
