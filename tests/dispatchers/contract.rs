@@ -343,7 +343,9 @@ impl Bench {
     }
 
     async fn resume(&self, mut blocked: Box<Blocked>) {
+        let start = Instant::now();
         loop {
+            assert!(start.elapsed() < ROOM_PATIENCE, "no room in {ROOM_PATIENCE:?}");
             self.route.blocked_at(&blocked).outbox().room().await;
             match self.route.resume(blocked, Some(&self.outlet)) {
                 Ok(()) => return,
@@ -450,6 +452,9 @@ fn expected(record: &Record, topics: &Topics, with_payload: bool) -> Held {
         payload: with_payload.then(|| record.payload().to_vec()),
     }
 }
+
+/// No dispatcher of these tests is full for longer.
+const ROOM_PATIENCE: Duration = Duration::from_secs(60);
 
 const CUSTOM_TOPIC: &str = "custom";
 const KINDS: usize = 5;
