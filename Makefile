@@ -25,7 +25,7 @@ check: ## Formatting, lints, documentation, scripts
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --document-private-items
 	@scripts/check-tree
 
-bench: ## Instructions per record (valgrind), compared with benches/baseline.json
+bench: ## Instructions per record, counted by valgrind
 	@scripts/setup bench
 	cargo bench --bench record_path
 

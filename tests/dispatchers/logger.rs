@@ -3,23 +3,24 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use fleet_telemetry::config;
-use fleet_telemetry::dispatch::Dispatcher;
 use fleet_telemetry::dispatch::logger::Logger;
-use fleet_telemetry::record::Topics;
+use fleet_telemetry::dispatch::{Dispatcher, Full, Health, Outbox, Receipt};
+use fleet_telemetry::record::{Record, Topics};
+use futures_util::future::BoxFuture;
 use tracing::field::{Field, Visit};
-use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
 use crate::contract::{Harness, Held};
 
 crate::contract::suite!(LogLines);
 
-/// Collects the events of the test's own thread, which is where a record is logged.
+/// Collects the events of one dispatcher.
 struct LogLines {
     lines: Lines,
-    _subscriber: DefaultGuard,
+    subscriber: tracing::Dispatch,
 }
 
 #[derive(Clone, Default)]
@@ -27,19 +28,50 @@ struct Lines(Arc<Mutex<Vec<Held>>>);
 
 impl Harness for LogLines {
     const EXACT_BYTES: bool = false;
+    const OPAQUE: bool = false;
 
     async fn start() -> Self {
         let lines = Lines::default();
-        let subscriber = tracing_subscriber::registry().with(lines.clone());
-        Self { lines, _subscriber: tracing::subscriber::set_default(subscriber) }
+        let subscriber = tracing_subscriber::registry().with(lines.clone()).into();
+        Self { lines, subscriber }
     }
 
     async fn connect(&self, topics: &Topics, _max_unsettled: usize) -> Arc<dyn Dispatcher> {
-        Arc::new(Logger::new(&config::Logger::default(), topics))
+        let logger = Logger::new(&config::Logger::default(), topics);
+        Arc::new(Overheard { logger, subscriber: self.subscriber.clone() })
     }
 
     async fn held(&self) -> Vec<Held> {
         self.lines.0.lock().unwrap().clone()
+    }
+}
+
+/// The logger, whose lines go to a subscriber of its own, whatever thread they come from.
+#[derive(Debug)]
+struct Overheard {
+    logger: Logger,
+    subscriber: tracing::Dispatch,
+}
+
+impl Dispatcher for Overheard {
+    fn name(&self) -> config::DispatcherName {
+        self.logger.name()
+    }
+
+    fn dispatch(&self, record: &Record, receipt: Receipt) -> Result<(), Full> {
+        tracing::dispatcher::with_default(&self.subscriber, || self.logger.dispatch(record, receipt))
+    }
+
+    fn outbox(&self) -> &Outbox {
+        self.logger.outbox()
+    }
+
+    fn health(&self) -> Health {
+        self.logger.health()
+    }
+
+    fn close(&self, deadline: Instant) -> BoxFuture<'_, ()> {
+        self.logger.close(deadline)
     }
 }
 
