@@ -44,6 +44,11 @@ fn main() -> ExitCode {
         case(iterations);
         return ExitCode::SUCCESS;
     }
+    if !arguments.iter().any(|argument| argument == "--bench") {
+        // `cargo test --all-targets` only wants to know that the cases run.
+        CASES.iter().for_each(|(_, case)| case(1));
+        return ExitCode::SUCCESS;
+    }
     match report() {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -183,9 +184,11 @@ async fn connect(
         if targets.contains_key(name) {
             continue;
         }
-        let metrics = metrics.scope(|| Arc::new(DispatcherMetrics::register(*name, topics)));
-        let dispatcher = dispatch::connect(*name, &config.dispatchers, topics).await?;
-        targets.insert(*name, Target { dispatcher, metrics });
+        let handles = metrics.scope(|| Arc::new(DispatcherMetrics::register(*name, topics)));
+        let mut connecting = std::pin::pin!(dispatch::connect(*name, &config.dispatchers, topics));
+        // Each poll in the scope: a dispatcher may register metrics of its own wherever it likes.
+        let dispatcher = std::future::poll_fn(|cx| metrics.scope(|| connecting.as_mut().poll(cx))).await?;
+        targets.insert(*name, Target { dispatcher, metrics: handles });
     }
     Ok(targets)
 }

@@ -23,6 +23,8 @@ pub mod envelope;
 
 pub mod record;
 
+pub mod permissions;
+
 pub mod policy;
 
 pub mod dispatch;

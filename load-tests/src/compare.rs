@@ -8,7 +8,7 @@ use std::{fs, io};
 use serde::Serialize;
 use serde_json::Value;
 
-/// What is compared: scenario, heading, place in the report, factor to the heading's unit, decimals.
+/// What is compared: scenario, heading, place in the report (`*`: each of a list), factor to the heading's unit, decimals.
 const FIGURES: [(&str, &str, &str, f64, usize); 11] = [
     ("closed", "records/s", "/steps/0/throughput", 1.0, 0),
     ("closed", "CPU µs/record", "/steps/0/server/us_each", 1.0, 1),
@@ -18,8 +18,8 @@ const FIGURES: [(&str, &str, &str, f64, usize); 11] = [
     ("open", "CPU µs/record", "/steps/0/server/us_each", 1.0, 1),
     ("open", "ack p50 ms", "/steps/0/ack_latency_us/p50", 1e-3, 2),
     ("open", "ack p99 ms", "/steps/0/ack_latency_us/p99", 1e-3, 2),
-    ("storm", "handshakes/s", "/rounds/0/per_second", 1.0, 0),
-    ("storm", "CPU µs/handshake", "/rounds/0/server/us_each", 1.0, 0),
+    ("storm", "handshakes/s", "/rounds/*/per_second", 1.0, 0),
+    ("storm", "CPU µs/handshake", "/rounds/*/server/us_each", 1.0, 0),
     ("idle", "KiB/connection", "/idle/anonymous_bytes_each", 1.0 / 1024.0, 1),
 ];
 
@@ -78,7 +78,7 @@ impl Comparison {
             .map(|(scenario, figure, place, factor, decimals)| {
                 let of_scenario = reports.iter().filter(|((of, _), _)| of == scenario);
                 let runs = of_scenario.map(|((_, target), reports)| {
-                    let values = reports.iter().filter_map(|report| Some(report.pointer(place)?.as_f64()? * factor));
+                    let values = reports.iter().flat_map(|report| values(report, place)).map(|value| value * factor);
                     (target.clone(), values.collect())
                 });
                 Line { scenario, figure, targets: cells(runs.collect(), baseline), decimals: *decimals }
@@ -118,6 +118,17 @@ impl Cell {
     fn text(&self, decimals: usize) -> String {
         let multiple = self.multiple.map_or_else(String::new, |multiple| format!(" ×{multiple:.2}"));
         format!("{:.decimals$}{multiple}", self.median)
+    }
+}
+
+/// The numbers at a place in a report.
+fn values(report: &Value, place: &str) -> Vec<f64> {
+    match place.split_once("/*") {
+        None => report.pointer(place).and_then(Value::as_f64).into_iter().collect(),
+        Some((list, place)) => {
+            let entries = report.pointer(list).and_then(Value::as_array).into_iter().flatten();
+            entries.filter_map(|entry| entry.pointer(place)?.as_f64()).collect()
+        }
     }
 }
 
@@ -164,12 +175,15 @@ mod tests {
         write("closed.floor.1.json", closed(5.0, json!([])));
         write("closed.floor.2.json", closed(7.0, json!([])));
         write("closed.kafka.1.json", closed(12.0, json!(["3 error responses"])));
+        let storm = json!({"rounds": [{"per_second": 10.0}, {"per_second": 30.0}, {"per_second": 20.0}]});
+        write("storm.kafka.1.json", storm);
         write("notes.txt", json!(null));
         let comparison = Comparison::read(dir.path(), "floor").expect("read");
         let line = &comparison.lines[1];
         assert_eq!(line.targets["floor"].median, 6.0);
         assert_eq!(line.targets["kafka"].multiple, Some(2.0));
         assert_eq!(comparison.failures, ["closed.kafka.1.json: 3 error responses"]);
+        assert_eq!(comparison.lines[8].targets["kafka"].median, 20.0, "of all rounds");
         let table = comparison.to_string();
         assert!(table.contains("12.0 ×2.00") && table.contains("50000 ×1.00"), "{table}");
     }

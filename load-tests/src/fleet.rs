@@ -1,6 +1,7 @@
 //! The vehicles, spread over threads that share nothing but counters.
 
 use std::cell::{Cell, RefCell};
+use std::future::Future;
 use std::io;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
@@ -8,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::runtime;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::{JoinSet, LocalSet};
 
 use crate::certs::{Authority, CertsError};
@@ -62,6 +63,8 @@ pub struct Lane {
     pub latency: RefCell<Latency>,
     /// Wall clock.
     pub clock: Clock,
+    /// Bounds attempts to connect, so that they do not time out waiting for each other.
+    pub attempts: Semaphore,
     journal: Option<Arc<Journal>>,
     acked: RefCell<Vec<AckedRecord>>,
     troubles: Arc<Troubles>,
@@ -187,25 +190,25 @@ impl Fleet {
         }
     }
 
-    /// What vehicles left behind, once all have left; lets them wait for acks until `drain` is over.
-    pub async fn finish(&mut self, drain: Duration) -> Outcome {
+    /// What vehicles left behind, once all have left; lets them wait for acks until `drain` or `hurry` is over.
+    pub async fn finish(&mut self, drain: Duration, hurry: impl Future<Output = ()>) -> Outcome {
         self.set(Phase::Drain);
-        let mut outcome = Outcome { latency: Latency::new(0), acked: Vec::new() };
         let mut left = Vec::new();
         let all_left = async {
             while let Some(outcome) = self.outcomes.recv().await {
                 left.push(outcome);
             }
         };
-        if tokio::time::timeout(drain, all_left).await.is_err() {
-            self.set(Phase::Stop);
-            while let Some(outcome) = self.outcomes.recv().await {
-                left.push(outcome);
-            }
+        tokio::select! {
+            () = all_left => {}
+            () = tokio::time::sleep(drain) => {},
+            () = hurry => {}
         }
-        if let Some(first) = left.pop() {
-            outcome = first;
+        self.set(Phase::Stop);
+        while let Some(outcome) = self.outcomes.recv().await {
+            left.push(outcome);
         }
+        let mut outcome = left.pop().unwrap_or_else(|| Outcome { latency: Latency::new(0), acked: Vec::new() });
         for other in left {
             outcome.latency.merge(&other.latency);
             outcome.acked.extend(other.acked);
@@ -240,6 +243,7 @@ impl Shared {
             since: Cell::new(Instant::now()),
             latency: RefCell::new(Latency::new(self.plan.steps.len())),
             clock: Clock::start(),
+            attempts: Semaphore::new(attempts(&self.plan)),
             journal: self.journal,
             acked: RefCell::default(),
             troubles: self.troubles,
@@ -276,6 +280,12 @@ impl Shared {
         let latency = lane.latency.replace(Latency::new(0));
         let _ = self.leave.send(Outcome { latency, acked: lane.acked.take() });
     }
+}
+
+/// Attempts at the same time by one thread; a storm knows no bound.
+fn attempts(plan: &Plan) -> usize {
+    const PACED: usize = 32;
+    if plan.connect_rate.is_some() { PACED } else { Semaphore::MAX_PERMITS }
 }
 
 /// The vehicles of one thread: every `threads`th.

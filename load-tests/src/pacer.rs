@@ -64,9 +64,9 @@ impl Wake {
 pub async fn pace(wakes: &[Rc<Wake>], interval: Duration, phase: f64, step: usize) -> io::Result<()> {
     let interval = interval.max(Duration::from_nanos(1));
     let first = interval.mul_f64(phase).max(Duration::from_nanos(1));
+    let (mut at, timer) = arm(first, interval)?;
     // To Tokio it is a pipe: something to poll and read.
-    let mut timer = Receiver::from_owned_fd_unchecked(arm(first, interval)?)?;
-    let mut at = Instant::now() + first;
+    let mut timer = Receiver::from_owned_fd_unchecked(timer)?;
     let mut turn = wakes.iter().cycle();
     loop {
         for _ in 0..expirations(&mut timer).await? {
@@ -77,11 +77,22 @@ pub async fn pace(wakes: &[Rc<Wake>], interval: Duration, phase: f64, step: usiz
     }
 }
 
-fn arm(first: Duration, interval: Duration) -> io::Result<OwnedFd> {
+/// A running timer, and when it fires first: never later than it really does, or latencies would be
+/// understated; and hardly earlier, unless the machine interrupts every attempt.
+fn arm(first: Duration, interval: Duration) -> io::Result<(Instant, OwnedFd)> {
+    const ATTEMPTS: usize = 20;
+    const PRECISE: Duration = Duration::from_micros(20);
     let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
     let spec = Itimerspec { it_interval: timespec(interval), it_value: timespec(first) };
-    timerfd_settime(&timer, TimerfdTimerFlags::empty(), &spec)?;
-    Ok(timer)
+    let mut before = Instant::now();
+    for _ in 0..ATTEMPTS {
+        before = Instant::now();
+        timerfd_settime(&timer, TimerfdTimerFlags::empty(), &spec)?;
+        if before.elapsed() < PRECISE {
+            break;
+        }
+    }
+    Ok((before + first, timer))
 }
 
 /// How often the timer has fired since it was last asked, at least once.

@@ -1,5 +1,6 @@
 //! The live line of a demo.
 
+use std::collections::VecDeque;
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
@@ -8,41 +9,53 @@ use crate::tally::{Count, Totals};
 /// Between two lines where lines stay: a pipe, a log.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
+/// The rate is an average over this time.
+const RATE_OVER: Duration = Duration::from_secs(5);
+
 /// Rewrites one line on a terminal; elsewhere prints one now and then.
 #[derive(Debug)]
 pub struct Progress {
     started: Instant,
     on_terminal: bool,
-    last: Option<(Instant, Totals)>,
+    printed: Option<Instant>,
+    /// When so many records were acked, oldest first.
+    acked: VecDeque<(Instant, u64)>,
 }
 
 impl Progress {
     /// Starts counting time.
     #[must_use]
     pub fn start() -> Self {
-        Self { started: Instant::now(), on_terminal: io::stderr().is_terminal(), last: None }
+        Self { started: Instant::now(), on_terminal: io::stderr().is_terminal(), printed: None, acked: VecDeque::new() }
     }
 
     /// Shows where things are.
     pub fn show(&mut self, vehicles: u32, totals: &Totals) {
         let now = Instant::now();
-        let since = self.last.map_or(LINE_EVERY, |(at, _)| now - at);
-        if !self.on_terminal && since < LINE_EVERY {
+        let rate = self.rate(now, totals.of(Count::Acked));
+        if !self.on_terminal && self.printed.is_some_and(|printed| now - printed < LINE_EVERY) {
             return;
         }
-        let before = self.last.map_or(0, |(_, before)| before.of(Count::Acked));
-        let rate = (totals.of(Count::Acked) - before) as f64 / since.as_secs_f64();
+        self.printed = Some(now);
         let line = line(self.started.elapsed(), vehicles, totals, rate);
         let mut stderr = io::stderr().lock();
         // A terminal that is gone is no reason to stop.
         let _ = if self.on_terminal { write!(stderr, "\r\x1b[K{line}") } else { writeln!(stderr, "{line}") };
         let _ = stderr.flush();
-        self.last = Some((now, *totals));
+    }
+
+    fn rate(&mut self, now: Instant, acked: u64) -> f64 {
+        while self.acked.front().is_some_and(|(at, _)| now - *at > RATE_OVER) {
+            self.acked.pop_front();
+        }
+        let (since, before) = self.acked.front().copied().unwrap_or((self.started, 0));
+        self.acked.push_back((now, acked));
+        (acked - before) as f64 / (now - since).as_secs_f64().max(0.1)
     }
 
     /// Leaves the line.
     pub fn end(&self) {
-        if self.on_terminal && self.last.is_some() {
+        if self.on_terminal && self.printed.is_some() {
             eprintln!();
         }
     }

@@ -131,6 +131,8 @@ impl Vehicle {
             network_interface: if self.rng.u8(..4) == 0 { "wifi" } else { "cellular" },
             version: "1.3.0",
         };
+        let lane = self.lane.clone();
+        let _permit = self.unless_over(lane.attempts.acquire()).await?.expect("never closed");
         let started = Instant::now();
         let plan = self.lane.plan.clone();
         // Boxed, so that the handshake's memory is gone while the vehicle streams.

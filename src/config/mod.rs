@@ -107,7 +107,7 @@ pub struct Session {
     pub ping_interval: Duration,
     /// Records handed off and not settled; above, the server stops reading from this vehicle.
     pub max_unsettled: usize,
-    /// Bytes of replies that the vehicle has not taken; above, the connection is closed.
+    /// Bytes of replies that the vehicle has not taken; above, nothing is read from it.
     pub max_unread_reply_bytes: usize,
     /// A reply must leave within this time.
     pub write_timeout: Duration,

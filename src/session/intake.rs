@@ -103,11 +103,11 @@ impl Intake {
     }
 
     /// Until when nothing may be read because of the rate limit.
-    pub(super) fn rate_limited_until(&self, now: Instant, metrics: &SessionMetrics) -> Option<Instant> {
-        let Some((limiter, OverLimit::BackPressure)) = &self.limiter else { return None };
-        let free_at = limiter.room(now).err()?;
-        metrics.rate_limit_waits.increment(1);
-        Some(free_at)
+    pub(super) fn rate_limited_until(&self, now: Instant) -> Option<Instant> {
+        match &self.limiter {
+            Some((limiter, OverLimit::BackPressure)) => limiter.room(now).err(),
+            _ => None,
+        }
     }
 
     /// Handles one binary message. Everything that the vehicle is to be told at once goes to `replies`.

@@ -317,7 +317,8 @@ impl Session {
         if self.intake.unsettled() >= limits.max_unsettled || self.socket.unsent() > limits.max_unread_reply_bytes {
             return false;
         }
-        if let Some(free_at) = self.intake.rate_limited_until(now, &self.pipeline.metrics) {
+        if let Some(free_at) = self.intake.rate_limited_until(now) {
+            self.pipeline.metrics.rate_limit_waits.increment(1);
             self.arm(free_at);
             return false;
         }
@@ -445,7 +446,9 @@ impl Session {
             let mut next = self.last_read + limits.idle_timeout;
             if matches!(self.phase, Phase::Streaming) {
                 // A session that does not read cannot see the peer's pongs: it is not idle but held back.
-                let held_back = self.room.is_some() || self.intake.unsettled() >= limits.max_unsettled;
+                let held_back = self.room.is_some()
+                    || self.intake.unsettled() >= limits.max_unsettled
+                    || self.intake.rate_limited_until(now).is_some();
                 if now >= next && !held_back {
                     self.close(close_code::POLICY, SessionEnd::Idle, now, replies);
                 } else {

@@ -41,6 +41,8 @@ const KEEP_SCRATCH: usize = 64 * 1024;
 
 impl Socket {
     pub(super) fn new(tls: TlsStream<TcpStream>, early: Bytes, config: &config::Session) -> Self {
+        // Copied, because even an empty slice would keep the whole buffer of the HTTP request alive.
+        let early = Bytes::copy_from_slice(&early);
         Self { tls, early, decoder: Decoder::new(config), unsent: Vec::new(), flushing: false }
     }
 

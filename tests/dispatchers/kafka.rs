@@ -72,7 +72,7 @@ impl Setup {
 
 impl Connected {
     fn send(&self, record: &Record) {
-        self.route.dispatch(record, &self.outlet).expect("there is room");
+        self.route.dispatch(record, Some(&self.outlet)).expect("there is room");
     }
 
     /// Waits for `count` outcomes, then makes sure that there are no more.
@@ -231,7 +231,8 @@ async fn acks_only_after_the_broker_confirms() {
     for record in fleet(50) {
         kafka.send(&record);
     }
-    assert!(kafka.settles_within(Duration::from_secs(2), 1).await.is_empty(), "nothing is confirmed, nothing settles");
+    let settled = kafka.settles_within(Duration::from_secs(2), 1).await;
+    assert_eq!(outcomes(&settled), [], "nothing is confirmed, nothing settles");
     assert_eq!(kafka.kafka.queue_size().buffer, 150);
 
     broker.resume();
@@ -309,7 +310,7 @@ async fn records_of_a_dropped_dispatcher_are_lost() {
     let mock = mock();
     let Connected { kafka, route, outlet } = Setup::new(mock.bootstrap_servers(), "n").connect().await.unwrap();
     mock.broker_down(1).unwrap();
-    route.dispatch(&record("VIN1", RecordKind::V, b"tx", b""), &outlet).unwrap();
+    route.dispatch(&record("VIN1", RecordKind::V, b"tx", b""), Some(&outlet)).unwrap();
     drop((kafka, route));
     let mut settled = Vec::new();
     poll_fn(|cx| outlet.poll_settled(cx, &mut settled)).await;
@@ -334,16 +335,16 @@ async fn blocks_and_goes_on(limit_to_three: impl Fn(&mut Setup)) {
     mock.broker_down(1).unwrap();
     let records = fleet(2);
     records[..3].iter().for_each(|record| kafka.send(record));
-    let blocked = kafka.route.dispatch(&records[3], &kafka.outlet).expect_err("three fit");
+    let blocked = kafka.route.dispatch(&records[3], Some(&kafka.outlet)).expect_err("three fit");
     assert_eq!(kafka.kafka.outbox().used(), 3, "a record that was refused holds no place");
-    let blocked = kafka.route.resume(blocked, &kafka.outlet).expect_err("still full");
+    let blocked = kafka.route.resume(blocked, Some(&kafka.outlet)).expect_err("still full");
 
     mock.broker_up(1).unwrap();
     let mut blocked = Some(blocked);
     tokio::time::timeout(SOON, async {
         while let Some(waiting) = blocked.take() {
-            kafka.route.room(&waiting).await;
-            blocked = kafka.route.resume(waiting, &kafka.outlet).err();
+            kafka.route.blocked_at(&waiting).outbox().room().await;
+            blocked = kafka.route.resume(waiting, Some(&kafka.outlet)).err();
         }
     })
     .await
@@ -438,10 +439,10 @@ async fn goes_on_with_a_new_producer_after_a_fatal_error() {
     assert_eq!(outcomes(&kafka.settled(1).await), [(&b"broken"[..], Outcome::Lost)]);
 
     let next = record("VIN1", RecordKind::V, b"next", b"payload");
-    let mut blocked = kafka.route.dispatch(&next, &kafka.outlet).err();
+    let mut blocked = kafka.route.dispatch(&next, Some(&kafka.outlet)).err();
     while let Some(waiting) = blocked.take() {
-        kafka.route.room(&waiting).await;
-        blocked = kafka.route.resume(waiting, &kafka.outlet).err();
+        kafka.route.blocked_at(&waiting).outbox().room().await;
+        blocked = kafka.route.resume(waiting, Some(&kafka.outlet)).err();
     }
     assert_eq!(outcomes(&kafka.settled(1).await), [(&b"next"[..], Outcome::Delivered)]);
 }

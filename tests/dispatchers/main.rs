@@ -1,5 +1,15 @@
 //! Dispatchers against what they deliver to: the contract that all of them keep, and what each adds.
 
+#![allow(clippy::unwrap_used, reason = "a failed step fails its test")]
+
 mod contract;
+#[cfg(feature = "kafka")]
+mod kafka;
+#[cfg(feature = "kafka")]
+mod kafka_contract;
+mod logger;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+
+#[path = "../support/mod.rs"]
+mod support;

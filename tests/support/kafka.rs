@@ -80,6 +80,10 @@ impl Broker {
     /// SIGSTOP: connections stay, nothing is answered.
     pub fn pause(&self) {
         self.signal("-STOP");
+        // On a busy machine some of its threads go on for a while.
+        while !self.is_stopped() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// After [`Self::pause`].
@@ -87,9 +91,19 @@ impl Broker {
         self.signal("-CONT");
     }
 
+    fn is_stopped(&self) -> bool {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
+        // A thread may end between the listing and the look.
+        let mut stats = tasks.filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("stat")).ok());
+        stats.all(|stat| stat.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with('T')))
+    }
+
     fn signal(&self, signal: &str) {
-        let pid = std::fs::read_to_string(self.dir.join("pid")).unwrap();
-        run(Command::new("kill").args([signal, pid.trim()]));
+        run(Command::new("kill").args([signal, &self.pid()]));
+    }
+
+    fn pid(&self) -> String {
+        std::fs::read_to_string(self.dir.join("pid")).unwrap().trim().to_owned()
     }
 
     /// As [`consume`].

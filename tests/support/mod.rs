@@ -7,6 +7,8 @@
     reason = "each test binary uses a part of it; a test may panic"
 )]
 
+#[cfg(feature = "kafka")]
+pub(crate) mod kafka;
 pub(crate) mod pki;
 pub(crate) mod server;
 pub(crate) mod vehicle;

@@ -4,6 +4,7 @@ mod idle;
 mod steps;
 mod storm;
 
+use std::future::pending;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
@@ -133,14 +134,14 @@ async fn conduct(command: &Command, plan: Arc<Plan>, arguments: &FleetArguments)
         },
         plan,
     };
-    let pending: Vec<steps::Pending> = match command {
+    let steps: Vec<steps::Pending> = match command {
         Command::Storm { reconnects, .. } => run.storm(*reconnects).await.map(|()| Vec::new())?,
         Command::Idle { .. } => run.idle().await.map(|()| Vec::new())?,
         _ => run.steps().await?,
     };
     let outcome = run.finish().await;
     let content = run.plan.content;
-    run.report.steps = pending.into_iter().map(|step| step.report(&outcome.latency, content)).collect();
+    run.report.steps = steps.into_iter().map(|step| step.report(&outcome.latency, content)).collect();
     run.report.handshake_us = outcome.latency.handshakes();
     if let Some(store) = &arguments.store {
         run.check_store(&store.path, &outcome)?;
@@ -216,7 +217,7 @@ impl Run {
         let vehicles = u64::from(self.plan.vehicles);
         self.until(Some(self.connect_limit()), |totals| totals.online() >= vehicles).await;
         if self.fleet.totals().of(Count::Connected) == 0 && !self.interrupt.came {
-            let _ = self.fleet.finish(Duration::ZERO).await;
+            let _ = self.fleet.finish(Duration::ZERO, pending()).await;
             return Err(RunError::Unreachable(self.fleet.troubles().join("; ")));
         }
         self.note_absent();
@@ -239,7 +240,7 @@ impl Run {
     async fn finish(&mut self) -> Outcome {
         self.report.server_memory = self.server.and_then(Process::memory);
         self.show();
-        let outcome = self.fleet.finish(self.plan.drain).await;
+        let outcome = self.fleet.finish(self.plan.drain, self.interrupt.wait()).await;
         self.show();
         if let Some(progress) = &self.progress {
             progress.end();
@@ -270,7 +271,7 @@ impl Run {
     }
 }
 
-/// SIGINT or SIGTERM: finish early, with a summary.
+/// SIGINT or SIGTERM: finish early, with a summary; the second one does not wait for acks.
 struct Interrupt {
     int: Signal,
     term: Signal,

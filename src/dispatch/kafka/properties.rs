@@ -1,4 +1,17 @@
 //! The operator's librdkafka properties over our defaults.
+//!
+//! | property | default here | librdkafka's |
+//! |---|---|---|
+//! | `client.id` | `fleet-telemetry` | `rdkafka` |
+//! | `enable.idempotence` | `true`, unless `acks`, `retries`, `max.in.flight` or `queuing.strategy` rule it out | `false` |
+//! | `acks` | `all` | `all` |
+//! | `max.in.flight` | at most 5; without idempotence 1 | 1,000,000 |
+//! | `message.timeout.ms` | 0: records do not expire | 300,000 |
+//! | `message.max.bytes` | 1,048,588 | 1,000,000 |
+//! | `queue.buffering.max.messages` | twice the outbox, at least 100,000 | 100,000 |
+//! | `reconnect.backoff.max.ms` | 1000 | 10,000 |
+//!
+//! Refused: `delivery.report.only.error` = `true`, `transactional.id`. Ignored: `go.*`. All else passes verbatim.
 
 use std::collections::BTreeMap;
 

@@ -5,6 +5,7 @@
 
 mod data;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use futures_util::FutureExt;
@@ -32,6 +33,7 @@ pub struct Logger {
     verbose: bool,
     topics: Topics,
     outbox: Outbox,
+    closed: AtomicBool,
     refusals: RateLimited,
 }
 
@@ -43,6 +45,7 @@ impl Logger {
             verbose: config.verbose,
             topics: topics.clone(),
             outbox: Outbox::new(UNBOUNDED),
+            closed: AtomicBool::new(false),
             refusals: RateLimited::default(),
         }
     }
@@ -84,6 +87,10 @@ impl Dispatcher for Logger {
     }
 
     fn dispatch(&self, record: &Record, receipt: Receipt) -> Result<(), Full> {
+        if self.closed.load(Ordering::Acquire) {
+            receipt.failed(&DispatchError::Closed);
+            return Ok(());
+        }
         match self.log(record) {
             Ok(()) => receipt.delivered(),
             Err(error) => receipt.failed(&error),
@@ -100,6 +107,7 @@ impl Dispatcher for Logger {
     }
 
     fn close(&self, _deadline: Instant) -> BoxFuture<'_, ()> {
+        self.closed.store(true, Ordering::Release);
         future::ready(()).boxed()
     }
 }

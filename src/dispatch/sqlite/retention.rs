@@ -136,7 +136,13 @@ fn oldest(connection: &Connection, chunk: Chunk, received_before: i64) -> rusqli
 
 /// Gives pages at the end of the file back. In a write-ahead log, the file itself shrinks with the checkpoint.
 fn shrink(connection: &Connection) -> rusqlite::Result<()> {
-    connection.execute_batch("PRAGMA incremental_vacuum(256); PRAGMA wal_checkpoint(PASSIVE);")
+    {
+        let mut vacuum = connection.prepare_cached("PRAGMA incremental_vacuum(256)")?;
+        let mut pages = vacuum.query([])?;
+        // It frees one page per step.
+        while pages.next()?.is_some() {}
+    }
+    connection.execute_batch("PRAGMA wal_checkpoint(PASSIVE)")
 }
 
 /// Whatever belongs to records up to an id, the records last.
@@ -149,3 +155,26 @@ const DELETES: [&str; 6] = [
     "DELETE FROM connectivity WHERE record_id <= ?1",
     "DELETE FROM records WHERE id <= ?1",
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::super::schema::{LOCK_PATIENCE, Store};
+    use super::*;
+
+    #[test]
+    fn one_step_gives_many_pages_back() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut store = Store::open(&directory.path().join("test.db"), LOCK_PATIENCE).expect("opens");
+        let fill = "INSERT INTO field_names VALUES (99999, zeroblob(4000000))";
+        let empty = "DELETE FROM field_names WHERE number = 99999";
+        store.connection().execute_batch(&format!("{fill}; {empty};")).expect("fills and empties");
+        let before = Space::of(store.connection()).expect("a size");
+        let retention = Retention { max_age: None, max_bytes: Some(1 << 20) };
+        assert!(retention.step(store.connection_mut(), Chunk::IDLE).expect("a step"), "there is more to give back");
+        let after = Space::of(store.connection()).expect("a size");
+        assert!(after.pages <= before.pages - 256, "{before:?} to {after:?}");
+        while retention.step(store.connection_mut(), Chunk::IDLE).expect("a step") {}
+        let file = std::fs::metadata(directory.path().join("test.db")).expect("a file").len();
+        assert!(file <= 1 << 20, "{file} bytes");
+    }
+}

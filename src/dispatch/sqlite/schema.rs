@@ -256,6 +256,18 @@ mod tests {
     }
 
     #[test]
+    fn a_write_that_fails_half_way_leaves_nothing() {
+        let (_directory, mut store) = store();
+        let error = store.write(|transaction| {
+            transaction.execute("INSERT INTO field_names VALUES (99991, 'first')", [])?;
+            transaction.execute("INSERT INTO field_names VALUES (99991, 'again')", []).map(drop)
+        });
+        assert!(error.is_err());
+        let count = "SELECT count(*) FROM field_names WHERE number = 99991";
+        assert_eq!(store.connection().query_row(count, [], |row| row.get::<_, i64>(0)), Ok(0));
+    }
+
+    #[test]
     fn the_file_is_not_readable_by_everybody() {
         let (directory, _store) = store();
         for name in ["test.db", "test.db-wal"] {

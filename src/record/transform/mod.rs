@@ -7,7 +7,8 @@
 //!
 //! `schema` says which fields a message has, `check` validates a message and says whether it is in the
 //! outgoing form, `splice` copies with changes, `stamp` walks a payload, and `vehicle_data` and `alerts`
-//! decide what changes in an item of the record; `location` and `decimal` read and write the numbers.
+//! decide what changes in an item of the record; `location`, `number` and `decimal` read what old firmware
+//! sends as text.
 
 mod alerts;
 mod canonical;

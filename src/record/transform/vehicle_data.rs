@@ -14,6 +14,12 @@ const LOCATION: i32 = 21;
 /// The first byte of a `Value` in the outgoing form that is a string.
 const STRING_TAG: u8 = (1 << 3) | wire_type::BYTES as u8;
 
+/// Tags of a datum and of its value.
+const KEY_TAG: u8 = (1 << 3) | wire_type::VARINT as u8;
+const VALUE_TAG: u8 = (2 << 3) | wire_type::BYTES as u8;
+const FLOAT_TAG: u8 = (4 << 3) | wire_type::FIXED32 as u8;
+const DOUBLE_TAG: u8 = (5 << 3) | wire_type::FIXED64 as u8;
+
 /// The rules over one record.
 #[derive(Default)]
 pub(super) struct Rewrite {
@@ -67,6 +73,9 @@ impl<'a> Datum<'a> {
     /// Checks a datum; `None` when it is not in the outgoing form.
     #[inline]
     fn read(item: &Item<'a>) -> Result<Option<Self>, PayloadError> {
+        if let Some(datum) = Self::number(item.bytes) {
+            return Ok(Some(datum));
+        }
         let mut datum = Self { bytes: item.bytes, key: 0, value: b"", value_at: 0..0 };
         let form = check::message_with(&schema::DATUM, item.bytes, item.base(), |field| match field.value {
             Value::Varint(key) => datum.key = key as i32,
@@ -77,6 +86,28 @@ impl<'a> Datum<'a> {
             _ => {}
         })?;
         Ok((form == Form::Canonical).then_some(datum))
+    }
+
+    /// Recognises what most datums are without walking their fields: a known key, and nothing but a number or
+    /// a flag. `None` says nothing about the datum.
+    #[inline]
+    fn number(bytes: &'a [u8]) -> Option<Self> {
+        let (key, len, value) = match bytes {
+            [KEY_TAG, key @ 1..0x80, VALUE_TAG, len, value @ ..] => (i32::from(*key), len, value),
+            [KEY_TAG, low @ 0x80..=0xff, high @ 1..0x80, VALUE_TAG, len, value @ ..] => {
+                (i32::from(low & 0x7f) | i32::from(*high) << 7, len, value)
+            }
+            _ => return None,
+        };
+        let is_number = match value {
+            [DOUBLE_TAG, bits @ ..] => bits.len() == 8,
+            [FLOAT_TAG, bits @ ..] => bits.len() == 4,
+            [tag @ ..0x80, small @ ..0x80] if tag & 7 == 0 => is_small_number(tag >> 3, *small),
+            _ => false,
+        };
+        // A length of one byte, which is all that these values need.
+        let at = bytes.len() - value.len() - 2;
+        (is_number && usize::from(*len) == value.len()).then_some(Self { bytes, key, value, value_at: at..bytes.len() })
     }
 
     /// The value if it is a string.
@@ -100,6 +131,12 @@ impl<'a> Datum<'a> {
         put_bytes(out, 2, value);
         out.extend_from_slice(&self.bytes[self.value_at.end..]);
     }
+}
+
+fn is_small_number(number: u8, value: u8) -> bool {
+    let value = Value::Varint(value.into());
+    let kind = schema::VALUE.kind(number.into(), value);
+    kind.is_some_and(|kind| check::value(kind, value, true, 0) == Ok(Form::Canonical))
 }
 
 /// An encoded `Value`.

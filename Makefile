@@ -1,0 +1,47 @@
+# Every target installs what it needs (see scripts/setup). `make` alone lists them.
+
+# Only from make's command line: shells export a SECONDS of their own.
+SECONDS_FLAG := $(if $(filter command,$(origin SECONDS)),$(SECONDS),0)
+
+.PHONY: help demo test check bench load fuzz certs clean
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## The server on its embedded store and 20 simulated vehicles (SECONDS=20 ends by itself)
+	@scripts/setup build
+	@scripts/demo $(SECONDS_FLAG)
+
+test: ## All tests, against real brokers that this starts and stops
+	@scripts/setup test
+	@scripts/kafka fetch
+	cargo build --workspace --bins
+	cargo test --workspace --no-fail-fast
+
+check: ## Formatting, lints, documentation, scripts
+	@scripts/setup check
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --document-private-items
+	@scripts/check-tree
+
+bench: ## Instructions per record, counted by valgrind
+	@scripts/setup bench
+	cargo bench --bench record_path
+
+load: ## CPU, latency and memory as multiples of the least that a server can do
+	@scripts/setup test
+	@scripts/kafka fetch
+	load-tests/run $(LOAD_FLAGS)
+
+fuzz: ## Each fuzz target for a minute (TARGET=, FUZZ_SECONDS= change that)
+	@scripts/setup build
+	scripts/fuzz $(or $(TARGET),all) $(or $(FUZZ_SECONDS),60)
+
+certs: ## Certificates for development, in certs/dev/
+	@scripts/setup build
+	cargo run --quiet -p load-tests --bin fleet-sim -- certs --dir certs/dev
+
+clean: ## Removes everything that was built, fetched or stored
+	cargo clean
+	rm -rf demo certs/dev fuzz/target fuzz/corpus fuzz/artifacts

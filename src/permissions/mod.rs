@@ -1,0 +1,67 @@
+//! Location permission: what the owner of a vehicle has not allowed never leaves the process.
+//!
+//! ```text
+//!  store (file, SQLite, Kafka) ──▶ Grants, an atomic snapshot ──▶ Filter, per record ──▶ the walk in `record::transform`
+//!        ▲                                                                                     keep · drop · invalid · coarsen
+//!        └── admin API, command line (grant, revoke, import)
+//! ```
+//!
+//! `scope` names what can be granted and which fields belong to it, `grant` is what an owner said,
+//! `filter` decides about one datum, `grants` is the snapshot, `store` is where grants live, `api` is how
+//! they are changed.
+
+pub mod filter;
+pub mod grant;
+pub mod grants;
+pub mod scope;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+pub use filter::{Action, Filter, Mode, Rules};
+pub use grant::{Grant, State};
+pub use grants::Grants;
+pub use scope::{Scope, Scopes};
+
+/// What sessions share: the rules, which are fixed, and the grants, which change.
+#[derive(Debug)]
+pub struct Permissions {
+    rules: Rules,
+    /// `None` until the store has been read, and after it has been lost for too long: everything is then withheld.
+    grants: ArcSwap<Option<Grants>>,
+}
+
+impl Permissions {
+    /// Nothing is known yet, so everything that needs a grant is withheld.
+    #[must_use]
+    pub fn new(rules: Rules) -> Self {
+        Self { rules, grants: ArcSwap::from_pointee(None) }
+    }
+
+    /// No filter: the section is absent from the configuration.
+    #[must_use]
+    pub fn off() -> Self {
+        Self::new(Rules::off())
+    }
+
+    /// Replaces what is known; in force for every record that is accepted after this returns.
+    pub fn replace(&self, grants: Option<Grants>) {
+        self.grants.store(Arc::new(grants));
+    }
+
+    /// The filter for one record of `vin`, by the grants in force now. Takes no lock and does not allocate.
+    ///
+    /// `created_ms` is when the vehicle made the record (milliseconds since the epoch), if it says so;
+    /// `now_ms` is when it was accepted.
+    #[must_use]
+    pub fn filter(&self, vin: &str, created_ms: Option<i64>, now_ms: u64) -> Filter<'_> {
+        if self.rules.mode == Mode::Off {
+            return Filter::off();
+        }
+        let grants = self.grants.load();
+        let denied =
+            grants.as_ref().as_ref().map_or(Scopes::ALL, |grants| grants.denied(&self.rules, vin, created_ms, now_ms));
+        Filter::new(&self.rules, denied)
+    }
+}
