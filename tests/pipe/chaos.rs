@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::fleet::{Fleet, Journal, Pace, Tally, check};
-use crate::kafka::Broker;
 use crate::site::{Site, stoppable_broker};
+use crate::support::kafka::Broker;
 
 const VEHICLES: usize = 8;
 const PACE: Pace = Pace { every: Duration::from_millis(20), window: 100 };

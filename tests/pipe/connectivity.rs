@@ -7,8 +7,8 @@ use prost::Message as _;
 use serde_json::json;
 use tokio_tungstenite::tungstenite::handshake::client::Request;
 
-use crate::kafka::{Broker, Message};
 use crate::site::Site;
+use crate::support::kafka::{Broker, Message};
 use crate::support::server::Server;
 use crate::support::vehicle::{self, Received, Vehicle};
 

@@ -11,8 +11,8 @@ use rusqlite::OpenFlags;
 use serde_json::json;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::kafka::Broker;
 use crate::site::{Site, stoppable_broker};
+use crate::support::kafka::Broker;
 use crate::support::vehicle::{Vehicle, ack, frame, v_payload};
 
 const VIN: &str = "5YJ3E1EA0PF000001";
@@ -131,7 +131,8 @@ async fn readiness_follows_the_broker_and_names_kafka() {
 }
 
 fn txids(broker: &Broker, topic: &str) -> Vec<String> {
-    let txid = |message: &crate::kafka::Message| String::from_utf8(message.header("txid").unwrap().to_vec()).unwrap();
+    let txid =
+        |message: &crate::support::kafka::Message| String::from_utf8(message.header("txid").unwrap().to_vec()).unwrap();
     broker.consume(topic).iter().map(txid).collect()
 }
 

@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_tungstenite::tungstenite;
 
-use crate::kafka::Message;
+use crate::support::kafka::Message;
 use crate::support::pki::Pki;
 use crate::support::vehicle::{self, Received, Vehicle, v_payload};
 

@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::kafka::{Broker, Message};
 use crate::recorded::{TOPICS, VIN, Vector, assert_same, json_differences, logger_differences, vectors};
 use crate::site::Site;
+use crate::support::kafka::{Broker, Message};
 use crate::support::server::Server;
 use crate::support::vehicle::{self, PATIENCE, Vehicle};
 

@@ -2,9 +2,6 @@
 #![cfg(all(feature = "kafka", feature = "sqlite"))]
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test may panic, and says what it measured")]
 
-#[allow(dead_code, unreachable_pub, reason = "shared by several test binaries")]
-#[path = "../support/kafka.rs"]
-mod kafka;
 #[path = "../support/golden.rs"]
 mod recorded;
 #[path = "../support/mod.rs"]

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
 
-use crate::kafka::Broker;
 use crate::support;
+use crate::support::kafka::Broker;
 use crate::support::pki::Pki;
 use crate::support::server::{Server, free_port};
 
