@@ -1,4 +1,4 @@
-//! Kafka: topic `<namespace>_<record type>`, key = VIN, headers as in [`message`].
+//! Kafka: topic `<namespace>_<record type>`, key = VIN, headers as in `message`.
 //!
 //! # What is promised
 //! - **Delivered means confirmed**: a receipt is settled by the delivery report of its own message, after the

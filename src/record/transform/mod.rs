@@ -3,7 +3,7 @@
 //! The outgoing form is what the reference server's decode and encode make of a payload: known fields in
 //! order of their numbers, unknown fields kept after them. A vehicle's encoder writes that form to begin
 //! with, so the walk copies everything but the VIN and the few values that change. A payload in another
-//! form is first brought into this one ([`canonical`]), which costs a second walk and allocations.
+//! form is first brought into this one (`canonical`), which costs a second walk and allocations.
 //!
 //! `schema` says which fields a message has, `check` validates a message and says whether it is in the
 //! outgoing form, `splice` copies with changes, `stamp` walks a payload, and `vehicle_data` and `alerts`
