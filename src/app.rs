@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use metrics::gauge;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -27,6 +28,8 @@ pub struct App {
     listener: Listener,
     dispatchers: Vec<Arc<dyn Dispatcher>>,
     tls: Arc<Tls>,
+    /// SIGHUP: the certificates are loaded again.
+    hang_up: Signal,
     shutdown: Shutdown,
     admin: Admin,
 }
@@ -123,6 +126,7 @@ impl App {
     /// [`AppError`].
     pub async fn build(config: Config) -> Result<Self, AppError> {
         tracing::info!(activity = true, version = env!("CARGO_PKG_VERSION"), "starting_server");
+        let hang_up = signal(SignalKind::hangup()).map_err(AppError::Signals)?;
         let tls = Arc::new(Tls::load(&config.listener.tls)?);
         let port = listener::bind(&config.listener).await?;
         let metrics = Arc::new(Metrics::default());
@@ -132,12 +136,13 @@ impl App {
         let topics = Topics::new(config.routes.iter().map(|route| route.topic.as_str()));
         let targets = connect(&config, &topics, &metrics).await?;
         let dispatchers: Vec<_> = targets.values().map(|target| Arc::clone(&target.dispatcher)).collect();
+        dispatchers.iter().for_each(|dispatcher| sample_outbox(dispatcher, &metrics));
         let _ = connected.set(dispatchers.clone());
 
         let shutdown = Shutdown::new(config.shutdown);
         let pipeline = pipeline(&config, topics, &targets, &metrics, &shutdown);
         let listener = metrics.scope(|| Listener::new(port, config.listener, Arc::clone(&tls), Arc::new(pipeline)));
-        Ok(Self { listener, dispatchers, tls, shutdown, admin })
+        Ok(Self { listener, dispatchers, tls, hang_up, shutdown, admin })
     }
 
     /// Where vehicles connect to.
@@ -150,12 +155,12 @@ impl App {
 
     /// Serves until the shutdown starts, then drains: sessions, dispatchers, and at last the admin side.
     pub async fn serve(self) {
-        let Self { listener, dispatchers, tls, shutdown, admin } = self;
+        let Self { listener, dispatchers, tls, hang_up, shutdown, admin } = self;
         if let Ok(address) = listener.local_addr() {
             tracing::info!(activity = true, %address, "listening");
         }
         admin.state.readiness.advance(Phase::Ready);
-        let upkeep = tokio::spawn(upkeep(tls, Arc::clone(&admin.metrics)));
+        let upkeep = tokio::spawn(upkeep(tls, Arc::clone(&admin.metrics), hang_up));
         let draining = {
             let (shutdown, state) = (shutdown.clone(), Arc::clone(&admin.state));
             async move {
@@ -220,6 +225,22 @@ fn pipeline(
 /// not deliver, and closing the plain-HTTP side.
 const DELIVERY: f64 = 0.9;
 
+/// Shows how full a dispatcher is, read at each scrape so that it cannot drift.
+fn sample_outbox(dispatcher: &Arc<dyn Dispatcher>, metrics: &Metrics) {
+    let name = dispatcher.name().label();
+    let (used, limit) = metrics.scope(|| {
+        (
+            gauge!("dispatcher_unsettled_records", "dispatcher" => name),
+            gauge!("dispatcher_unsettled_limit", "dispatcher" => name),
+        )
+    });
+    #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
+    let as_gauge = |count: usize| count as f64;
+    limit.set(as_gauge(dispatcher.outbox().limit()));
+    let dispatcher = Arc::clone(dispatcher);
+    metrics.on_scrape(Box::new(move || used.set(as_gauge(dispatcher.outbox().used()))));
+}
+
 /// Closes all dispatchers at the same time.
 async fn close(dispatchers: &[Arc<dyn Dispatcher>], deadline: Instant) {
     futures_util::future::join_all(dispatchers.iter().map(|dispatcher| async move {
@@ -239,18 +260,22 @@ const RELOAD_PERIOD: Duration = Duration::from_secs(24 * 60 * 60);
 const UPKEEP_PERIOD: Duration = Duration::from_secs(5);
 
 /// What has to be done now and then for as long as the process lives.
-async fn upkeep(tls: Arc<Tls>, metrics: Arc<Metrics>) {
-    let mut reload = tokio::time::interval_at(tokio::time::Instant::now() + RELOAD_PERIOD, RELOAD_PERIOD);
+async fn upkeep(tls: Arc<Tls>, metrics: Arc<Metrics>, mut hang_up: Signal) {
+    let mut daily = tokio::time::interval_at(tokio::time::Instant::now() + RELOAD_PERIOD, RELOAD_PERIOD);
     let mut upkeep = tokio::time::interval(UPKEEP_PERIOD);
     loop {
         tokio::select! {
             _ = upkeep.tick() => metrics.upkeep(),
-            _ = reload.tick() => {
-                if let Err(error) = tls.reload() {
-                    tracing::error!(%error, "tls_reload_error");
-                }
-            }
+            _ = daily.tick() => reload(&tls),
+            _ = hang_up.recv() => reload(&tls),
         }
+    }
+}
+
+fn reload(tls: &Tls) {
+    match tls.reload() {
+        Ok(()) => tracing::info!(activity = true, "tls_reloaded"),
+        Err(error) => tracing::error!(%error, "tls_reload_error"),
     }
 }
 

@@ -240,3 +240,88 @@ fn by_oid(oid: &str) -> Option<ClientType> {
         _ => return None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, Issuer, KeyPair};
+
+    use super::*;
+
+    /// A leaf as `issuer` would sign it, with key usages below the maker's arc.
+    fn leaf(issuer: &str, common_name: &str, units: &[&str], usages: &[&[u64]]) -> Vec<u8> {
+        let name = |common_name: &str, units: &[&str]| {
+            let mut name = DistinguishedName::new();
+            if !common_name.is_empty() {
+                name.push(DnType::CommonName, common_name);
+            }
+            units.iter().for_each(|unit| name.push(DnType::OrganizationalUnitName, *unit));
+            name
+        };
+        let mut authority = CertificateParams::default();
+        authority.distinguished_name = name(issuer, &[]);
+        let mut params = CertificateParams::default();
+        params.distinguished_name = name(common_name, units);
+        params.extended_key_usages = usages
+            .iter()
+            .map(|usage| ExtendedKeyUsagePurpose::Other([&[1, 3, 6, 1, 4, 1, 49279, 2], *usage].concat()))
+            .collect();
+        let key = KeyPair::generate().unwrap();
+        params.signed_by(&key, &Issuer::new(authority, KeyPair::generate().unwrap())).unwrap().der().to_vec()
+    }
+
+    fn sender(issuer: &str, units: &[&str], usages: &[&[u64]]) -> String {
+        match Identity::from_verified_leaf(&leaf(issuer, "VIN.1", units, usages)) {
+            Ok(identity) => identity.sender_id().to_owned(),
+            Err(error) => IdentityError::LABELS[error.index()].to_owned(),
+        }
+    }
+
+    #[test]
+    fn plain_issuers_need_no_key_usage() {
+        for issuer in ["TeslaMotors", "Tesla Issuing CA", "Tesla Motors Products CA"] {
+            assert_eq!(sender(issuer, &[], &[]), "vehicle_device.VIN-1");
+        }
+        assert_eq!(sender("Tesla Motors Products CA", &["Tesla Motors SN"], &[]), "vehicle_board_device.VIN-1");
+        assert_eq!(sender("TeslaMotors", &["Tesla Motors SN"], &[]), "vehicle_device.VIN-1");
+        assert_eq!(sender("teslamotors", &[], &[]), "unauthorized");
+        assert_eq!(sender("Tesla Root CA", &[], &[&[5, 1]]), "unauthorized");
+    }
+
+    #[test]
+    fn every_issuer_of_the_newer_kind_goes_by_key_usage_in_both_environments() {
+        for issuer in OID_ISSUERS {
+            assert_eq!(sender(issuer, &[], &[&[5, 1]]), "vehicle_device.VIN-1", "{issuer}");
+            assert_eq!(sender(issuer, &[], &[]), "unauthorized", "{issuer}");
+        }
+        for (arc, client) in [
+            (1, "vehicle_device"),
+            (11, "vehicle_board_device"),
+            (2, "energy_device"),
+            (12, "das_device"),
+            (14, "vehicle_service"),
+            (15, "das_service"),
+            (16, "energy_service"),
+            (28, "robotics_device"),
+        ] {
+            for environment in [4, 5] {
+                let found = sender(OID_ISSUERS[0], &[], &[&[9, 9], &[environment, arc], &[5, 1]]);
+                assert_eq!(found, format!("{client}.VIN-1"), "the first one that is known decides");
+            }
+        }
+    }
+
+    #[test]
+    fn an_organisational_unit_overrides_the_key_usage() {
+        let found = |units: &[&str]| sender(OID_ISSUERS[0], units, &[&[5, 2]]);
+        assert_eq!(found(&["x", "Solar Inverter"]), "solar_inverter_device.VIN-1");
+        assert_eq!(found(&["Gen3 Wall Connector", "Solar Inverter"]), "wall_connector_device.VIN-1");
+        assert_eq!(found(&["Other"]), "energy_device.VIN-1");
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_refused() {
+        assert_eq!(Identity::from_verified_leaf(b"nonsense"), Err(IdentityError::Unparsable));
+        let nameless = leaf("TeslaMotors", "", &[], &[]);
+        assert_eq!(Identity::from_verified_leaf(&nameless), Err(IdentityError::NoCommonName("subject")));
+    }
+}

@@ -33,6 +33,14 @@ pub struct Blocked {
     joint: Option<Arc<Joint>>,
 }
 
+impl Target {
+    fn hand(&self, record: &Record, receipt: Receipt) -> Result<(), Full> {
+        self.dispatcher.dispatch(record, receipt)?;
+        self.metrics.handed(record.kind(), record.payload().len());
+        Ok(())
+    }
+}
+
 impl Blocked {
     /// The record.
     #[must_use]
@@ -84,7 +92,7 @@ impl Route {
     #[expect(clippy::boxed_local, reason = "the box goes back and forth between `Blocked` and the session")]
     pub fn resume(&self, blocked: Box<Blocked>, outlet: Option<&Arc<Outlet>>) -> Result<(), Box<Blocked>> {
         let Blocked { record, at, receipt, joint } = *blocked;
-        match self.targets[at].dispatcher.dispatch(&record, receipt) {
+        match self.targets[at].hand(&record, receipt) {
             Ok(()) => self.hand_off(&record, at + 1, joint, outlet),
             Err(Full(receipt)) => Err(Box::new(Blocked { record, at, receipt, joint })),
         }
@@ -111,7 +119,7 @@ impl Route {
                 (Some(_), Some(joint)) => Receipt::joint(record, &target.metrics, joint),
                 (Some(outlet), None) => Receipt::direct(record, &target.metrics, outlet),
             };
-            if let Err(Full(receipt)) = target.dispatcher.dispatch(record, receipt) {
+            if let Err(Full(receipt)) = target.hand(record, receipt) {
                 return Err(Box::new(Blocked { record: record.clone(), at, receipt, joint }));
             }
         }

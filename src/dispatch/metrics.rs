@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+use metrics::{Counter, Histogram, counter, histogram};
 
 use super::DispatchError;
 use crate::config::DispatcherName;
@@ -15,7 +15,6 @@ pub struct DispatcherMetrics {
     kinds: Box<[PerKind]>,
     errors: Counter,
     dropped: Counter,
-    unsettled: Gauge,
     delivery_seconds: Histogram,
     error_log: RateLimited,
 }
@@ -73,17 +72,16 @@ impl DispatcherMetrics {
                 _ => Counter::noop(),
             },
             dropped: counter!("dispatcher_dropped_receipts_total", "dispatcher" => name),
-            unsettled: gauge!("dispatcher_unsettled_records", "dispatcher" => name),
             delivery_seconds: histogram!("delivery_seconds", "dispatcher" => name),
             error_log: RateLimited::default(),
         }
     }
 
+    /// A dispatcher has taken a record.
     pub(super) fn handed(&self, kind: RecordKind, bytes: usize) {
         let handles = &self.kinds[kind.index()];
         handles.handed.increment(1);
         handles.handed_bytes.increment(bytes as u64);
-        self.unsettled.increment(1.0);
     }
 
     pub(super) fn delivered(&self, kind: RecordKind, bytes: usize, took: Duration) {
@@ -108,10 +106,6 @@ impl DispatcherMetrics {
     pub(super) fn dropped(&self, kind: RecordKind) {
         self.dropped.increment(1);
         self.failed(kind, &DispatchError::Closed);
-    }
-
-    pub(super) fn settled(&self) {
-        self.unsettled.decrement(1.0);
     }
 
     pub(super) fn ack_returned(&self, kind: RecordKind, reached: bool) {

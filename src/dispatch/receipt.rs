@@ -160,7 +160,6 @@ impl Receipt {
     }
 
     fn new(record: &Record, metrics: &Arc<DispatcherMetrics>, home: Home) -> Self {
-        metrics.handed(record.kind(), record.payload().len());
         Self {
             kind: record.kind(),
             bytes: record.payload().len(),
@@ -185,7 +184,6 @@ impl Receipt {
 
     fn settle(&mut self, outcome: Outcome) {
         self.settled = true;
-        self.metrics.settled();
         let home = std::mem::replace(&mut self.home, Home::Nobody);
         let reached = match home {
             Home::Nobody => return,

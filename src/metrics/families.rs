@@ -13,7 +13,7 @@ enum Kind {
 
 use Kind::{Counter, Gauge, Histogram};
 
-const FAMILIES: [(Kind, &str, &str); 26] = [
+const FAMILIES: [(Kind, &str, &str); 37] = [
     // Streaming.
     (Counter, "rate_limit_exceeded_total", "Messages over the rate limit."),
     (Counter, "record_too_big_total", "Messages longer than limits.max_message_bytes."),
@@ -24,14 +24,27 @@ const FAMILIES: [(Kind, &str, &str); 26] = [
     (Counter, "socket_err_total", "Failed writes to a vehicle."),
     (Counter, "record_size_bytes_total", "Bytes of outgoing payloads."),
     (Counter, "record_total", "Records processed."),
-    (Gauge, "signal_count", "Signals and alerts received."),
-    (Gauge, "vin_signal_count", "Signals and alerts received from tracked vehicles."),
+    (Counter, "ack_total", "Acks, whatever they wait for."),
+    (Counter, "error_response_total", "Error responses."),
+    (Counter, "record_dropped_total", "Records that were acked and go nowhere, by reason."),
+    (Counter, "rate_limit_waits_total", "Times that a vehicle had to wait because of the rate limit."),
+    (Counter, "dispatcher_full_waits_total", "Records that had to wait for room in a dispatcher."),
+    (Histogram, "hand_off_seconds", "Time from a frame's arrival to the hand-off of its record."),
+    (Histogram, "ack_seconds", "Time from a frame's arrival to its ack, where that waits for delivery."),
+    // Connections.
+    (Counter, "session_end_total", "Sessions that ended, by reason."),
+    (Counter, "connection_refused_total", "Connections that did not become sessions, by reason."),
+    (Counter, "identity_refused_total", "Verified certificates that are not a vehicle's, by reason."),
+    (Counter, "http_answered_total", "Connections that ended with a plain HTTP answer."),
+    (Histogram, "handshake_seconds", "Time from accept to the end of the TLS handshake."),
+    (Gauge, "limit", "A configured bound."),
     (Counter, "reliable_ack", "Acks sent after delivery."),
     (Counter, "reliable_ack_miss", "Deliveries whose vehicle was gone before its ack."),
     // Dispatchers, beyond those that are named after each of them.
     (Counter, "kafka_err", "Records that Kafka refused or did not confirm."),
     (Gauge, "kafka_produce_queue_size", "Work that waits in the Kafka client."),
     (Gauge, "dispatcher_unsettled_records", "Records that a dispatcher has taken and not yet settled."),
+    (Gauge, "dispatcher_unsettled_limit", "How many of those a dispatcher may hold."),
     (Counter, "dispatcher_dropped_receipts_total", "Records that a dispatcher let go without an outcome; never acked."),
     (Histogram, "delivery_seconds", "Time from the hand-off of a record to its confirmed delivery."),
     // The process.
@@ -41,7 +54,6 @@ const FAMILIES: [(Kind, &str, &str); 26] = [
     (Gauge, "memory_heap", "Resident private memory: heap and stacks, in bytes."),
     (Gauge, "memory_stack", "Stack of the main thread, in bytes."),
     (Gauge, "process_resident_memory_bytes", "Resident memory, in bytes."),
-    (Counter, "pubsub_not_connected_total", "Topics that could not be made at start-up."),
     (Gauge, "fleet_telemetry_build_info", "Always 1; the labels say which build this is."),
 ];
 

@@ -195,7 +195,10 @@ impl Intake {
         pipeline.metrics.record(kind, payload_len);
         match route.dispatch(&record, Some(&self.outlet)) {
             Ok(()) => self.handed_off(&record, route.acks_on_receipt(), pipeline, replies),
-            Err(blocked) => self.parked = Some((kind, blocked)),
+            Err(blocked) => {
+                pipeline.metrics.dispatcher_waits.increment(1);
+                self.parked = Some((kind, blocked));
+            }
         }
     }
 

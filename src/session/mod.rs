@@ -83,6 +83,8 @@ pub struct Session {
     timer: Pin<Box<tokio::time::Sleep>>,
     opened: Instant,
     last_read: Instant,
+    /// At the last look, a bound kept the session from reading.
+    held_back: bool,
     last_ping: Instant,
     /// Since when the peer has not taken what was written.
     stalled_since: Option<Instant>,
@@ -203,6 +205,7 @@ impl Session {
             timer: Box::pin(tokio::time::sleep_until(first_check.into())),
             opened: now,
             last_read: now,
+            held_back: false,
             last_ping: now,
             stalled_since: None,
             pings: Pings::default(),
@@ -274,7 +277,8 @@ impl Session {
     /// Reads and handles messages, as long as nothing holds them back.
     fn poll_stream(&mut self, cx: &mut Context<'_>, now: Instant, scratch: &mut Scratch) -> Option<SessionEnd> {
         for _ in 0..MESSAGES_PER_POLL {
-            if !self.may_read(cx, now, scratch) {
+            self.held_back = !self.may_read(cx, now, scratch);
+            if self.held_back {
                 return None;
             }
             let event = match self.socket.poll_event(cx, &mut scratch.frame) {
@@ -332,10 +336,7 @@ impl Session {
                 self.room = None;
                 return true;
             };
-            let room = self.room.get_or_insert_with(|| {
-                self.pipeline.metrics.dispatcher_waits.increment(1);
-                Box::pin(async move { dispatcher.outbox().room().await })
-            });
+            let room = self.room.get_or_insert_with(|| Box::pin(async move { dispatcher.outbox().room().await }));
             if room.as_mut().poll(cx).is_pending() {
                 return false;
             }
@@ -443,13 +444,13 @@ impl Session {
             if self.stalled_since.is_some_and(|since| now >= since + limits.write_timeout) {
                 return Some(SessionEnd::WriteTimeout);
             }
+            if self.held_back {
+                // A session that does not read cannot see that its peer is alive.
+                self.last_read = now;
+            }
             let mut next = self.last_read + limits.idle_timeout;
             if matches!(self.phase, Phase::Streaming) {
-                // A session that does not read cannot see the peer's pongs: it is not idle but held back.
-                let held_back = self.room.is_some()
-                    || self.intake.unsettled() >= limits.max_unsettled
-                    || self.intake.rate_limited_until(now).is_some();
-                if now >= next && !held_back {
+                if now >= next {
                     self.close(close_code::POLICY, SessionEnd::Idle, now, replies);
                 } else {
                     next = next.max(now + Duration::from_secs(1));

@@ -121,3 +121,32 @@ async fn an_address_has_only_so_many_connections() {
         assert_eq!(vehicle.receive().await, ack("V", "t"));
     }
 }
+
+#[tokio::test]
+async fn connections_above_the_limit_wait_for_a_place() {
+    let (_dir, pki, server) = start_with(|config| config["limits"] = json!({ "max_connections": 2 }));
+    let config = pki.vehicle(VIN);
+    let first = Vehicle::connect(server.address, &config, VIN).await;
+    let _second = Vehicle::connect(server.address, &config, VIN).await;
+    let third = Vehicle::connect(server.address, &config, VIN);
+    tokio::pin!(third);
+    assert!(tokio::time::timeout(Duration::from_millis(300), &mut third).await.is_err(), "no place yet");
+    drop(first);
+    let mut third = third.await;
+    third.send("V", "t", &v_payload(VIN, 1.0)).await;
+    assert_eq!(third.receive().await, ack("V", "t"));
+}
+
+#[tokio::test]
+async fn a_vehicle_that_waits_for_the_rate_limit_is_not_idle() {
+    let (_dir, pki, server) = start_with(|config| {
+        config["limits"] = json!({ "idle_timeout": "1s", "ping_interval": "500ms" });
+        config["rate_limit"] = json!({ "enabled": true, "message_limit": 1, "message_interval_time": 3 });
+    });
+    let mut vehicle = Vehicle::connect(server.address, &pki.vehicle(VIN), VIN).await;
+    for txid in ["first", "second"] {
+        vehicle.send("V", txid, &v_payload(VIN, 1.0)).await;
+    }
+    assert_eq!(vehicle.receive().await, ack("V", "first"));
+    assert_eq!(vehicle.receive().await, ack("V", "second"));
+}

@@ -95,3 +95,23 @@ async fn the_connection_id_is_the_x_txid_only_when_that_is_a_uuid() {
         .unwrap();
     assert_eq!(labelled, 2, "connected and disconnected");
 }
+
+#[tokio::test]
+async fn a_hang_up_signal_loads_the_certificates_again_and_leaves_connections_alone() {
+    let (dir, pki, server) = start();
+    let mut before = Vehicle::connect(server.address, &pki.vehicle(VIN), VIN).await;
+    let renewed = Pki::new(dir.path());
+    server.signal("HUP");
+    server.event("tls_reloaded").await;
+    let mut after = Vehicle::connect(server.address, &renewed.vehicle(VIN), VIN).await;
+    assert!(vehicle::tls(server.address, &pki.vehicle(VIN)).await.is_err(), "the old authority of the server is gone");
+    for vehicle in [&mut before, &mut after] {
+        vehicle.send("V", "t", &v_payload(VIN, 1.0)).await;
+        vehicle.expect_ack("V", "t").await;
+    }
+    // A broken file changes nothing.
+    std::fs::write(dir.path().join("vehicle_ca.crt"), "nothing").unwrap();
+    server.signal("HUP");
+    server.event("tls_reload_error").await;
+    Vehicle::connect(server.address, &renewed.vehicle(VIN), VIN).await;
+}

@@ -10,6 +10,7 @@
 //! | `message.max.bytes` | 1,048,588 | 1,000,000 |
 //! | `queue.buffering.max.messages` | twice the outbox, at least 100,000 | 100,000 |
 //! | `reconnect.backoff.max.ms` | 1000 | 10,000 |
+//! | `socket.connection.setup.timeout.ms` | 5000: a host that has vanished is given up soon | 30,000 |
 //!
 //! Refused: `delivery.report.only.error` = `true`, `transactional.id`. Ignored: `go.*`. All else passes verbatim.
 
@@ -111,6 +112,7 @@ fn defaults(config: &Kafka) -> Vec<(&'static str, String)> {
         // The brokers' default for `message.max.bytes`. librdkafka's 1,000,000 includes the headers, so it would
         // refuse a record of the longest length that vehicles send.
         ("message.max.bytes", "1048588".to_owned()),
+        ("socket.connection.setup.timeout.ms", "5000".to_owned()),
     ];
     let mut unless_set = |names: &[&'static str], value: &str| {
         if any(properties, names).is_none() {
