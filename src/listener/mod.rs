@@ -198,7 +198,7 @@ async fn set_up(shared: Arc<Shared>, tcp: TcpStream, peer: SocketAddr, permits: 
     let access = if identity.is_ok() { Access::Granted } else { Access::Refused };
     match (upgrade::serve(tls, access, shared.config.header_timeout).await, identity) {
         (Ok(Upgraded::WebSocket(tls, early, upgrade)), Ok(identity)) => {
-            let session = session(&shared, tls, early, identity, *upgrade, peer);
+            let session = Box::new(session(&shared, tls, early, identity, *upgrade, peer));
             tokio::spawn(async move {
                 session.run().await;
                 drop(permits);

@@ -215,7 +215,9 @@ impl Session {
     }
 
     /// Streams until the connection ends, and says so to whoever consumes connectivity records.
-    pub async fn run(mut self) -> SessionEnd {
+    ///
+    /// Boxed, because a future holds what it takes by value more than once.
+    pub async fn run(mut self: Box<Self>) -> SessionEnd {
         self.pipeline.metrics.connections.increment(1.0);
         Box::pin(self.announce(ConnectivityEvent::Connected)).await;
         let end = std::future::poll_fn(|cx| SCRATCH.with_borrow_mut(|scratch| self.poll(cx, scratch))).await;
