@@ -53,10 +53,11 @@ struct Shared {
     identity_log: RateLimited,
 }
 
-/// What a connection gives back when it ends.
+/// What a connection gives back when it ends, in this order: whoever gets its connection permit may come
+/// from the same address.
 struct Permits {
-    _connection: OwnedSemaphorePermit,
     _address: Place,
+    _connection: OwnedSemaphorePermit,
 }
 
 /// Why the port cannot be bound.
@@ -165,7 +166,7 @@ impl Listener {
                 self.shared.metrics.refused(Refusal::Address);
                 continue;
             };
-            let permits = Permits { _connection: connection, _address: address };
+            let permits = Permits { _address: address, _connection: connection };
             tokio::spawn(Box::pin(set_up(Arc::clone(&self.shared), tcp, peer, permits)));
         }
     }

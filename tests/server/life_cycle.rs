@@ -58,6 +58,14 @@ async fn each_kind_of_message_has_one_defined_reply() {
     }
     let stored: Vec<_> = stored(&dir).into_iter().map(|(kind, txid)| format!("{kind} {txid}")).collect();
     assert_eq!(stored, ["V foreign", "V nothing", "V data"]);
+    for (family, count) in [
+        ("unauthorized_sender_id_total", 1.0),
+        ("record_too_big_total", 1.0),
+        ("unexpected_record_err_total", 6.0),
+        ("unknown_message_type_error_total{msg_type=\"\u{5}\"}", 1.0),
+    ] {
+        assert!((server.metric(family).await - count).abs() < 1e-9, "{family}");
+    }
 }
 
 #[tokio::test]

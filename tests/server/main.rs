@@ -12,6 +12,7 @@ mod identity;
 mod life_cycle;
 mod metrics;
 mod shutdown;
+mod tls;
 
 use support::pki::Pki;
 use support::server::Server;

@@ -24,6 +24,8 @@ pub struct Leaf {
     /// Extended key usages besides clientAuth, as arcs.
     pub usages: Vec<Vec<u64>>,
     pub expired: bool,
+    /// anyExtendedKeyUsage instead of clientAuth.
+    pub any_usage: bool,
 }
 
 impl Pki {
@@ -54,21 +56,36 @@ impl Pki {
         self.client(&Leaf { common_name: vin.to_owned(), ..Leaf::default() })
     }
 
+    /// As [`Self::vehicle`], for certain TLS versions.
+    pub fn vehicle_with_versions(
+        &self,
+        vin: &str,
+        versions: &[&'static rustls::SupportedProtocolVersion],
+    ) -> Arc<ClientConfig> {
+        let leaf = Leaf { common_name: vin.to_owned(), ..Leaf::default() };
+        self.client_from(&leaf, &self.vehicles, versions)
+    }
+
     pub fn client(&self, leaf: &Leaf) -> Arc<ClientConfig> {
-        self.client_from(leaf, &self.vehicles)
+        self.client_from(leaf, &self.vehicles, rustls::ALL_VERSIONS)
     }
 
     /// A certificate of the same shape from an authority that the server does not know, whatever its name.
     pub fn stranger(&self, vin: &str, issuer: &str) -> Arc<ClientConfig> {
         let (issuer, _, _) = authority(issuer);
-        self.client_from(&Leaf { common_name: vin.to_owned(), ..Leaf::default() }, &issuer)
+        self.client_from(&Leaf { common_name: vin.to_owned(), ..Leaf::default() }, &issuer, rustls::ALL_VERSIONS)
     }
 
     pub fn anonymous(&self) -> Arc<ClientConfig> {
-        Arc::new(self.builder().with_no_client_auth())
+        Arc::new(self.builder(rustls::ALL_VERSIONS).with_no_client_auth())
     }
 
-    fn client_from(&self, leaf: &Leaf, issuer: &Issuer<'static, KeyPair>) -> Arc<ClientConfig> {
+    fn client_from(
+        &self,
+        leaf: &Leaf,
+        issuer: &Issuer<'static, KeyPair>,
+        versions: &[&'static rustls::SupportedProtocolVersion],
+    ) -> Arc<ClientConfig> {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
         params.distinguished_name = rcgen::DistinguishedName::new();
@@ -76,7 +93,8 @@ impl Pki {
         for unit in &leaf.units {
             params.distinguished_name.push(DnType::OrganizationalUnitName, unit.as_str());
         }
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let usage = if leaf.any_usage { ExtendedKeyUsagePurpose::Any } else { ExtendedKeyUsagePurpose::ClientAuth };
+        params.extended_key_usages = vec![usage];
         params.extended_key_usages.extend(leaf.usages.iter().cloned().map(ExtendedKeyUsagePurpose::Other));
         if leaf.expired {
             params.not_before = rcgen::date_time_ymd(2019, 1, 1);
@@ -84,15 +102,18 @@ impl Pki {
         }
         let certificate = params.signed_by(&key, issuer).unwrap();
         let key = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).unwrap();
-        Arc::new(self.builder().with_client_auth_cert(vec![certificate.der().clone()], key).unwrap())
+        Arc::new(self.builder(versions).with_client_auth_cert(vec![certificate.der().clone()], key).unwrap())
     }
 
-    fn builder(&self) -> rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert> {
+    fn builder(
+        &self,
+        versions: &[&'static rustls::SupportedProtocolVersion],
+    ) -> rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert> {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(self.server_ca.clone()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(versions)
             .unwrap()
             .with_root_certificates(roots)
     }
