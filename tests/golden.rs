@@ -5,6 +5,7 @@
 //! `connectivity` and `custom`.
 
 use fleet_telemetry::envelope::{Envelope, EnvelopeError, message, reply};
+use fleet_telemetry::permissions::Filter;
 use fleet_telemetry::record::{RecordKind, Topics, transform};
 use serde::Deserialize;
 
@@ -75,7 +76,7 @@ fn outcome(frame: &[u8]) -> (Vec<u8>, Option<(RecordKind, Vec<u8>)>) {
     let is_sender = envelope.sender_id == SENDER_ID.as_bytes() || envelope.sender_id == DEVICE_ID.as_bytes();
     let mut payload = Vec::new();
     let accepted = (kind != RecordKind::Other || is_sender)
-        && transform::rewrite(kind, envelope.payload, DEVICE_ID, &mut payload).is_ok();
+        && transform::rewrite(kind, envelope.payload, DEVICE_ID, &Filter::off(), &mut payload).is_ok();
     if !accepted {
         reply::error(&mut answer, envelope.txid);
         return (answer, None);

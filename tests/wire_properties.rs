@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)] // a failed helper fails the test
 
 use fleet_telemetry::envelope::{Envelope, EnvelopeError, message, reply};
+use fleet_telemetry::permissions::Filter;
 use fleet_telemetry::proto::vehicle_alerts::VehicleAlerts;
 use fleet_telemetry::proto::vehicle_connectivity::VehicleConnectivity;
 use fleet_telemetry::proto::vehicle_data::{Field, LocationValue, Payload, Value, value};
@@ -225,7 +226,7 @@ fn damaged() -> impl Strategy<Value = (RecordKind, Vec<u8>)> {
 
 fn rewritten(kind: RecordKind, payload: &[u8]) -> Result<Vec<u8>, PayloadError> {
     let mut out = Vec::new();
-    rewrite(kind, payload, VIN, &mut out)?;
+    rewrite(kind, payload, VIN, &Filter::off(), &mut out)?;
     Ok(out)
 }
 
@@ -359,7 +360,7 @@ proptest! {
     #[test]
     fn a_refused_payload_leaves_the_buffer_as_it_was((kind, payload) in damaged()) {
         let mut out = b"before".to_vec();
-        let result = rewrite(kind, &payload, VIN, &mut out);
+        let result = rewrite(kind, &payload, VIN, &Filter::off(), &mut out);
         prop_assert!(out.starts_with(b"before"));
         prop_assert_eq!(result.is_err(), out.len() == 6);
     }

@@ -1,6 +1,7 @@
 //! What must hold for any input. A target panics when it does not.
 
 use fleet_telemetry::envelope::{Envelope, message, reply};
+use fleet_telemetry::permissions::Filter;
 use fleet_telemetry::proto::vehicle_alerts::VehicleAlerts;
 use fleet_telemetry::proto::vehicle_connectivity::VehicleConnectivity;
 use fleet_telemetry::proto::vehicle_data::Payload;
@@ -36,7 +37,7 @@ pub fn envelope(frame: &[u8]) {
 pub fn record(input: &[u8]) {
     let Some((kind, payload)) = split(input) else { return };
     let mut out = b"before".to_vec();
-    let result = transform::rewrite(kind, payload, VIN, &mut out);
+    let result = transform::rewrite(kind, payload, VIN, &Filter::off(), &mut out);
     assert!(out.starts_with(b"before"));
     let out = out.split_off(6);
     if result.is_err() {
@@ -50,7 +51,7 @@ pub fn record(input: &[u8]) {
     // Great milliseconds are still milliseconds after the division, so alerts may change again.
     if kind != RecordKind::Alerts {
         let mut again = Vec::new();
-        transform::rewrite(kind, &out, VIN, &mut again).expect("what was rewritten is valid");
+        transform::rewrite(kind, &out, VIN, &Filter::off(), &mut again).expect("what was rewritten is valid");
         assert_eq!(again, out);
     }
 }
@@ -59,7 +60,7 @@ pub fn record(input: &[u8]) {
 pub fn json(input: &[u8]) {
     let Some((kind, payload)) = split(input) else { return };
     let mut out = Vec::new();
-    if transform::rewrite(kind, payload, VIN, &mut out).is_err() {
+    if transform::rewrite(kind, payload, VIN, &Filter::off(), &mut out).is_err() {
         return;
     }
     if let Ok(text) = json::render(kind, &out) {

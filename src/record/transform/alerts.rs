@@ -69,6 +69,7 @@ mod tests {
     use prost::Message as _;
     use prost_types::Timestamp;
 
+    use crate::permissions::Filter;
     use crate::proto::vehicle_alerts::{VehicleAlert, VehicleAlerts};
     use crate::record::RecordKind;
     use crate::record::transform::rewrite;
@@ -77,7 +78,7 @@ mod tests {
         let alert = VehicleAlert { started_at: Some(Timestamp { seconds, nanos }), ..Default::default() };
         let payload = VehicleAlerts { alerts: vec![alert], ..Default::default() }.encode_to_vec();
         let mut out = Vec::new();
-        rewrite(RecordKind::Alerts, &payload, "VIN", &mut out).unwrap();
+        rewrite(RecordKind::Alerts, &payload, "VIN", &Filter::off(), &mut out).unwrap();
         let sent = VehicleAlerts::decode(&*out).unwrap();
         assert_eq!(sent.vin, "VIN");
         sent.alerts[0].started_at.unwrap()

@@ -49,6 +49,22 @@ pub(super) fn message_with<'a>(
     Ok(Form::canonical_if(canonical && (map_entries < 2 || map_keys_are_unique(message, bytes))))
 }
 
+/// Whether a valid message or one within it has fields that the schema does not know.
+pub(super) fn has_unknown(message: &Message, bytes: &[u8]) -> bool {
+    let mut fields = Fields::new(bytes);
+    while let Ok(Some(field)) = fields.next() {
+        let is_unknown = match (message.kind(field.number, field.value), field.value) {
+            (None, _) => true,
+            (Some(Kind::Message(inner) | Kind::Items(inner)), Value::Bytes(bytes)) => has_unknown(inner, bytes),
+            _ => false,
+        };
+        if is_unknown {
+            return true;
+        }
+    }
+    false
+}
+
 /// The order of fields in the outgoing form.
 #[derive(Default)]
 pub(super) struct Order {
