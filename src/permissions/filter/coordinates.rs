@@ -32,7 +32,8 @@ pub(crate) fn are_in(text: &str) -> bool {
 
 /// Whether a member called `name` with the value `text` is a coordinate, though neither is one alone.
 pub(crate) fn are_member(name: &str, text: &str) -> bool {
-    MEMBER.is_match(&format!("{name}={text}"))
+    let member = format!("{name}={text}");
+    MEMBER.find_iter(&member).any(|found| found.range().contains(&name.len()))
 }
 
 /// Appends `text` to `out` with `mask` in place of coordinates; returns whether there were any.
@@ -261,6 +262,7 @@ mod tests {
         assert!(are_member("gps_longitude", "-122"));
         assert!(!are_member("latency", "12.5"));
         assert!(!are_member("lat", "unknown"));
+        assert!(!are_member("lat=5", "7"));
     }
 
     #[test]
