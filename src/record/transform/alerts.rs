@@ -19,7 +19,7 @@ pub(super) fn alert<'a>(item: &Item<'a>, out: &mut Splice<'a, '_>) -> Result<For
     let form = check::message_with(&schema::VEHICLE_ALERT, item.bytes, item.base(), |field| {
         has_milliseconds |= milliseconds(field).is_some();
     })?;
-    if form == Form::Canonical && has_milliseconds {
+    if form != Form::Other && has_milliseconds {
         let alert = corrected(item.bytes);
         out.replace(item.start, item.end, |out| put_bytes(out, 1, &alert));
     }

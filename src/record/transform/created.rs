@@ -19,7 +19,7 @@ pub fn created_ms(kind: RecordKind, payload: &[u8]) -> Option<i64> {
         RecordKind::Custom(_) | RecordKind::Other => return None,
     };
     let mut created = None;
-    let mut fields = Fields::new(payload);
+    let mut fields = Fields::new(after_items(payload));
     while let Some(field) = fields.next().ok()? {
         if let (true, Value::Bytes(timestamp)) = (field.number == number, field.value) {
             // Repeated occurrences are merged.
@@ -27,6 +27,18 @@ pub fn created_ms(kind: RecordKind, payload: &[u8]) -> Option<i64> {
         }
     }
     created.and_then(Timestamp::millis)
+}
+
+/// What follows the items that a record starts with, as far as their tags and lengths have one byte each: most
+/// of a record, at a few instructions per item.
+fn after_items(mut payload: &[u8]) -> &[u8] {
+    const ITEM_TAG: u8 = 1 << 3 | 2;
+    while let [ITEM_TAG, len @ ..0x80, rest @ ..] = payload
+        && let Some(rest) = rest.get(usize::from(*len)..)
+    {
+        payload = rest;
+    }
+    payload
 }
 
 #[derive(Clone, Copy, Default)]

@@ -61,18 +61,13 @@ pub(super) fn walk<'a>(
             stamped = true;
         }
         let form = match (kind, field.value) {
-            (None, _) => Form::canonical_if(unknown == Unknown::Kept),
+            (None, _) => Form::Extended,
             (Some(Kind::Items(message)), Value::Bytes(bytes)) => {
                 rule(&Item { message, bytes, start: field.start, end: field.end }, &mut splice)?
             }
-            (Some(Kind::Message(message)), Value::Bytes(bytes)) => {
-                let form = check::message(message, bytes, base(&field))?;
-                let is_refused = unknown == Unknown::Refused && check::has_unknown(message, bytes);
-                if is_refused { Form::Other } else { form }
-            }
             (Some(kind), value) => check::value(kind, value, is_vin, base(&field))?,
         };
-        if form == Form::Other {
+        if form == Form::Other || (form == Form::Extended && unknown == Unknown::Refused) {
             return Ok(Form::Other);
         }
     }

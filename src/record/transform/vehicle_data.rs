@@ -95,7 +95,7 @@ impl<'f> Rewrite<'f> {
     /// What the filter makes of a datum; `None` when it passes.
     fn withhold(&mut self, datum: &Datum<'_>) -> Option<Verdict> {
         let decision = match self.filter.datum(datum.key, datum.value) {
-            Decision::Keep if datum.has_unknown() => self.filter.unknown(),
+            Decision::Keep if datum.has_unknown => self.filter.unknown(),
             decision => decision,
         };
         let (verdict, outcome) = match decision {
@@ -123,8 +123,8 @@ struct Datum<'a> {
     value: &'a [u8],
     /// Where the field `value` starts and ends in `bytes`.
     value_at: std::ops::Range<usize>,
-    /// A number or a flag and nothing else.
-    is_number: bool,
+    /// Whether it, or its value, has fields that the schema does not know.
+    has_unknown: bool,
 }
 
 impl<'a> Datum<'a> {
@@ -134,7 +134,7 @@ impl<'a> Datum<'a> {
         if let Some(datum) = Self::number(item.bytes) {
             return Ok(Some(datum));
         }
-        let mut datum = Self { bytes: item.bytes, key: 0, value: b"", value_at: 0..0, is_number: false };
+        let mut datum = Self { bytes: item.bytes, key: 0, value: b"", value_at: 0..0, has_unknown: false };
         let form = check::message_with(&schema::DATUM, item.bytes, item.base(), |field| match field.value {
             Value::Varint(key) => datum.key = key as i32,
             Value::Bytes(value) => {
@@ -143,7 +143,8 @@ impl<'a> Datum<'a> {
             }
             _ => {}
         })?;
-        Ok((form == Form::Canonical).then_some(datum))
+        datum.has_unknown = form == Form::Extended;
+        Ok((form != Form::Other).then_some(datum))
     }
 
     /// Recognises what most datums are without walking their fields: a known key, and nothing but a number or
@@ -165,7 +166,7 @@ impl<'a> Datum<'a> {
         };
         // A length of one byte, which is all that these values need.
         let at = bytes.len() - value.len() - 2;
-        let datum = Self { bytes, key, value, value_at: at..bytes.len(), is_number };
+        let datum = Self { bytes, key, value, value_at: at..bytes.len(), has_unknown: false };
         (is_number && usize::from(*len) == value.len()).then_some(datum)
     }
 
@@ -201,11 +202,6 @@ impl<'a> Datum<'a> {
             }
         }
         Some(degrees)
-    }
-
-    /// Whether it, or its value, has fields that the schema does not know.
-    fn has_unknown(&self) -> bool {
-        !self.is_number && check::has_unknown(&schema::DATUM, self.bytes)
     }
 
     /// Appends the field `data` with the key and another value, and nothing else of this datum.
