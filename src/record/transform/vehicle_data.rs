@@ -56,25 +56,21 @@ impl<'f> Rewrite<'f> {
     /// One step of the walk: checks a datum, decides what becomes of it, and puts that into the copy.
     pub(super) fn datum<'a>(&mut self, item: &Item<'a>, out: &mut Splice<'a, '_>) -> Result<Form, PayloadError> {
         let Some(datum) = Datum::read(item)? else { return Ok(Form::Other) };
-        let value = match self.decide(&datum) {
-            Verdict::Keep => return Ok(Form::Canonical),
-            Verdict::Location(degrees) => Replacement::location(degrees),
-            Verdict::Decimal(number) => Replacement::decimal(number),
-            Verdict::Drop => {
-                out.replace(item.start, item.end, |_| ());
-                return Ok(Form::Canonical);
+        let (start, end) = (item.start, item.end);
+        match self.decide(&datum) {
+            Verdict::Keep => {}
+            Verdict::Location(degrees) => {
+                out.replace(start, end, |out| datum.put_with(Replacement::location(degrees).bytes(), out));
             }
-            Verdict::Invalid => {
-                out.replace(item.start, item.end, |out| datum.put_only(INVALID, out));
-                return Ok(Form::Canonical);
+            Verdict::Decimal(number) => {
+                out.replace(start, end, |out| datum.put_with(Replacement::decimal(number).bytes(), out));
             }
+            Verdict::Drop => out.replace(start, end, |_| ()),
+            Verdict::Invalid => out.replace(start, end, |out| datum.put_only(INVALID, out)),
             Verdict::Coarse(degrees) => {
-                let value = Replacement::location(degrees);
-                out.replace(item.start, item.end, |out| datum.put_only(value.bytes(), out));
-                return Ok(Form::Canonical);
+                out.replace(start, end, |out| datum.put_only(Replacement::location(degrees).bytes(), out));
             }
-        };
-        out.replace(item.start, item.end, |out| datum.put_with(value.bytes(), out));
+        }
         Ok(Form::Canonical)
     }
 
@@ -278,8 +274,8 @@ impl Replacement {
 mod tests {
     use prost::Message as _;
 
-    use crate::permissions::Filter;
-    use crate::proto::vehicle_data::{Datum, Field, Payload, Value, value};
+    use crate::permissions::{Action, Filter, Mode, Rules, Scope, Scopes};
+    use crate::proto::vehicle_data::{Datum, Field, LocationValue, Payload, Value, value};
     use crate::record::RecordKind;
     use crate::record::transform::{PayloadError, rewrite};
 
@@ -313,6 +309,33 @@ mod tests {
         let expected =
             b"\x0a\x1b\x08\x15\x12\x14\x3a\x12\x09\0\0\0\0\0\0\xf0\x3f\x11\0\0\0\0\0\0\0\x40\xe8\x03\x02\x1a\x03VIN";
         assert_eq!(rewritten(payload).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_withheld_datum_goes_or_leaves_its_key_or_a_coarser_place() {
+        let place = LocationValue { latitude: 37.412_374, longitude: -122.145_867 };
+        let soc = datum(Field::Soc, value::Value::DoubleValue(71.0));
+        let data = vec![
+            datum(Field::Location, value::Value::StringValue("(37.412374 N, 122.145867 W)".into())),
+            soc.clone(),
+            datum(Field::OriginLocation, value::Value::LocationValue(place)),
+            datum(Field::GpsHeading, value::Value::DoubleValue(5.0)),
+        ];
+        let payload = Payload { data, ..Default::default() }.encode_to_vec();
+        let filtered = |action| {
+            let rules = Rules { mode: Mode::Enforce, action, enforced: Scopes::ALL, ..Rules::off() };
+            let filter = Filter::new(&rules, Scopes::NONE.with(Scope::VehicleLocation));
+            let mut out = Vec::new();
+            rewrite(RecordKind::V, &payload, "VIN", &filter, &mut out).unwrap();
+            Payload::decode(&*out).unwrap().data
+        };
+        assert_eq!(filtered(Action::Drop), [soc.clone()]);
+        let invalid = |key| datum(key, value::Value::Invalid(true));
+        let left = [invalid(Field::Location), soc.clone(), invalid(Field::OriginLocation), invalid(Field::GpsHeading)];
+        assert_eq!(filtered(Action::Invalid), left);
+        let coarse = value::Value::LocationValue(LocationValue { latitude: 37.4, longitude: -122.1 });
+        let left = [datum(Field::Location, coarse.clone()), soc, datum(Field::OriginLocation, coarse)];
+        assert_eq!(filtered(Action::Coarsen(1)), left);
     }
 
     #[test]
