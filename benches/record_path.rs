@@ -10,6 +10,7 @@ use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 use fleet_telemetry::envelope::{Envelope, message, reply};
+use fleet_telemetry::permissions::{Action, Filter, Mode, Rules, Scope, Scopes};
 use fleet_telemetry::proto::vehicle_data::{Datum, Field, LocationValue, Payload, ShiftState, Value, value};
 use fleet_telemetry::record::{RecordKind, json, transform};
 use prost::Message;
@@ -25,10 +26,16 @@ const TIMED: u64 = 1_000_000;
 
 type Case = (&'static str, fn(u64));
 
-const CASES: [Case; 5] = [
+const CASES: [Case; 11] = [
     ("envelope_parse", envelope_parse),
     ("rewrite_v_10_fields", rewrite_v),
     ("rewrite_v_string_location", rewrite_v_string_location),
+    ("filter_allowed", filter_allowed),
+    ("filter_denied_no_location", filter_denied_without_location),
+    ("filter_off_no_location", filter_off_without_location),
+    ("filter_denied_location", filter_denied),
+    ("filter_denied_coarsen", filter_denied_coarsen),
+    ("created_at", created_at),
     ("reply_ack", reply_ack),
     ("json_v_10_fields", json_v),
 ];
@@ -119,20 +126,61 @@ fn envelope_parse(iterations: u64) {
 }
 
 fn rewrite_v(iterations: u64) {
-    rewrite(&payload(), iterations);
+    rewrite(&payload(), &Filter::off(), iterations);
 }
 
 fn rewrite_v_string_location(iterations: u64) {
     let mut data = data();
     data[9] = (Field::Location, value::Value::StringValue("(37.412374 N, 122.145867 W)".into()));
-    rewrite(&encoded(data), iterations);
+    rewrite(&encoded(data), &Filter::off(), iterations);
 }
 
-fn rewrite(payload: &[u8], iterations: u64) {
+/// What a vehicle with the permission pays for the filter.
+fn filter_allowed(iterations: u64) {
+    rewrite(&payload(), &Filter::new(&rules(Action::Drop), Scopes::NONE), iterations);
+}
+
+fn filter_denied_without_location(iterations: u64) {
+    rewrite(&payload_without_location(), &Filter::new(&rules(Action::Drop), LOCATION), iterations);
+}
+
+fn filter_off_without_location(iterations: u64) {
+    rewrite(&payload_without_location(), &Filter::off(), iterations);
+}
+
+fn filter_denied(iterations: u64) {
+    rewrite(&payload(), &Filter::new(&rules(Action::Drop), LOCATION), iterations);
+}
+
+fn filter_denied_coarsen(iterations: u64) {
+    rewrite(&payload(), &Filter::new(&rules(Action::Coarsen(2)), LOCATION), iterations);
+}
+
+fn created_at(iterations: u64) {
+    let payload = payload();
+    for _ in 0..iterations {
+        black_box(transform::created_ms(RecordKind::V, black_box(&payload)));
+    }
+}
+
+const LOCATION: Scopes = Scopes::NONE.with(Scope::VehicleLocation);
+
+fn rules(action: Action) -> Rules {
+    Rules { mode: Mode::Enforce, action, strict: true, enforced: LOCATION, ..Rules::off() }
+}
+
+fn payload_without_location() -> Vec<u8> {
+    let mut data = data();
+    data[9] = (Field::OutsideTemp, value::Value::DoubleValue(11.5));
+    encoded(data)
+}
+
+fn rewrite(payload: &[u8], filter: &Filter<'_>, iterations: u64) {
     let mut out = Vec::with_capacity(1024);
     for _ in 0..iterations {
         out.clear();
-        transform::rewrite(RecordKind::V, black_box(payload), VIN, &mut out).expect("a valid payload");
+        let filter = black_box(filter);
+        transform::rewrite(RecordKind::V, black_box(payload), VIN, filter, &mut out).expect("a valid payload");
         black_box(&out);
     }
 }

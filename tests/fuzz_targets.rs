@@ -58,3 +58,11 @@ fn captured_payloads_pass_the_json_target() {
     let inputs = captured_frames().filter_map(|frame| record_input(&frame));
     assert!(run("json", targets::json, inputs) > 200);
 }
+
+#[test]
+fn captured_payloads_pass_the_filter_target_under_any_rules() {
+    let inputs = captured_frames()
+        .filter_map(|frame| record_input(&frame))
+        .flat_map(|input| (0..6_u8).map(move |rules| [&input[..1], &[rules], &input[1..]].concat()));
+    assert!(run("filter", targets::filter, inputs) > 1_200);
+}

@@ -1,6 +1,7 @@
 //! The reference server's real answers: for every captured frame, the same reply bytes and the same payload.
 
 use fleet_telemetry::envelope::{Envelope, EnvelopeError, message, reply};
+use fleet_telemetry::permissions::Filter;
 use fleet_telemetry::record::{RecordKind, Topics, transform};
 
 #[path = "support/golden.rs"]
@@ -36,7 +37,7 @@ fn outcome(frame: &[u8]) -> (Vec<u8>, Option<(RecordKind, Vec<u8>)>) {
     let is_sender = envelope.sender_id == SENDER_ID.as_bytes() || envelope.sender_id == VIN.as_bytes();
     let mut payload = Vec::new();
     let accepted = (kind != RecordKind::Other || is_sender)
-        && transform::rewrite(kind, envelope.payload, VIN, &mut payload).is_ok();
+        && transform::rewrite(kind, envelope.payload, VIN, &Filter::off(), &mut payload).is_ok();
     if !accepted {
         reply::error(&mut answer, envelope.txid);
         return (answer, None);

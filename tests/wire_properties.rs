@@ -4,7 +4,13 @@
 
 #![allow(clippy::unwrap_used)] // a failed helper fails the test
 
+#[path = "support/records.rs"]
+mod records;
+
+use std::sync::LazyLock;
+
 use fleet_telemetry::envelope::{Envelope, EnvelopeError, message, reply};
+use fleet_telemetry::permissions::Filter;
 use fleet_telemetry::proto::vehicle_alerts::VehicleAlerts;
 use fleet_telemetry::proto::vehicle_connectivity::VehicleConnectivity;
 use fleet_telemetry::proto::vehicle_data::{Field, LocationValue, Payload, Value, value};
@@ -17,6 +23,7 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use prost::Message;
 use prost_types::Timestamp;
+use records::{KINDS, Vocabulary};
 
 const VIN: &str = "5YJ3E1EA7JF000001";
 
@@ -48,160 +55,12 @@ enum Meaning {
     Location(f64, f64),
 }
 
-/// A field to generate: its number and its type.
-#[derive(Clone, Copy, Debug)]
-enum Shape {
-    Varint,
-    Enum,
-    Fixed32,
-    Fixed64,
-    Text,
-    PackedEnums,
-    Message(&'static [(u32, Shape)]),
-}
-
-const TIMESTAMP: &[(u32, Shape)] = &[(1, Shape::Varint), (2, Shape::Enum)];
-const VALUE: &[(u32, Shape)] = &[
-    (1, Shape::Text),
-    (1, Shape::Text),
-    (2, Shape::Enum),
-    (3, Shape::Varint),
-    (4, Shape::Fixed32),
-    (5, Shape::Fixed64),
-    (6, Shape::Varint),
-    (7, Shape::Message(&[(1, Shape::Fixed64), (2, Shape::Fixed64)])),
-    (9, Shape::Enum),
-    (10, Shape::Varint),
-    (21, Shape::Message(&[(1, Shape::Varint), (6, Shape::Varint)])),
-    (31, Shape::Message(&[(1, Shape::Enum), (2, Shape::Enum), (3, Shape::Enum)])),
-    (39, Shape::Message(&[(1, Shape::Varint), (10, Shape::Varint)])),
-    (54, Shape::Enum),
-];
-const DATUM: &[(u32, Shape)] = &[(1, Shape::Enum), (2, Shape::Message(VALUE))];
-const PAYLOAD: &[(u32, Shape)] = &[
-    (1, Shape::Message(DATUM)),
-    (1, Shape::Message(DATUM)),
-    (2, Shape::Message(TIMESTAMP)),
-    (3, Shape::Text),
-    (4, Shape::Varint),
-];
-const ALERTS: &[(u32, Shape)] = &[
-    (
-        1,
-        Shape::Message(&[
-            (1, Shape::Text),
-            (2, Shape::PackedEnums),
-            (2, Shape::Enum),
-            (3, Shape::Message(TIMESTAMP)),
-            (4, Shape::Message(TIMESTAMP)),
-        ]),
-    ),
-    (2, Shape::Message(TIMESTAMP)),
-    (3, Shape::Text),
-];
-const ERRORS: &[(u32, Shape)] = &[
-    (
-        1,
-        Shape::Message(&[
-            (1, Shape::Message(TIMESTAMP)),
-            (2, Shape::Text),
-            (3, Shape::Message(&[(1, Shape::Text), (2, Shape::Text)])),
-            (4, Shape::Text),
-        ]),
-    ),
-    (2, Shape::Message(TIMESTAMP)),
-    (3, Shape::Text),
-];
-const CONNECTIVITY: &[(u32, Shape)] =
-    &[(1, Shape::Text), (2, Shape::Text), (3, Shape::Enum), (4, Shape::Message(TIMESTAMP)), (5, Shape::Text)];
-
-const KINDS: [(RecordKind, &[(u32, Shape)]); 4] = [
-    (RecordKind::V, PAYLOAD),
-    (RecordKind::Alerts, ALERTS),
-    (RecordKind::Errors, ERRORS),
-    (RecordKind::Connectivity, CONNECTIVITY),
-];
-
-fn varint(mut value: u64, extra_bytes: usize) -> Vec<u8> {
-    let mut out = Vec::new();
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
-    for _ in 0..extra_bytes.min(10 - out.len()) {
-        *out.last_mut().unwrap() |= 0x80;
-        out.push(0);
-    }
-    out
-}
-
-/// How many bytes longer than needed: mostly none.
-fn extra() -> impl Strategy<Value = usize> {
-    prop_oneof![30 => Just(0_usize), 1 => 1..10_usize]
-}
-
-fn number() -> impl Strategy<Value = u64> {
-    prop_oneof![
-        4 => select(vec![0_u64, 1, 2, 21, 64, 259, 315_575_999_999, 315_576_000_000, 1_692_044_886_337]),
-        1 => any::<u64>(),
-        1 => any::<i32>().prop_map(|value| value as u64),
-    ]
-}
-
-fn double() -> impl Strategy<Value = f64> {
-    prop_oneof![select(vec![0.0, -0.0, 1.5, f64::NAN, f64::INFINITY]), any::<f64>()]
-}
-
-fn field(number: u32, shape: Shape, depth: u32) -> BoxedStrategy<Vec<u8>> {
-    let (wire_type, content): (u32, BoxedStrategy<Vec<u8>>) = match shape {
-        Shape::Varint | Shape::Enum => (0, (self::number(), extra()).prop_map(|(v, extra)| varint(v, extra)).boxed()),
-        Shape::Fixed64 => (1, double().prop_map(|v| v.to_le_bytes().to_vec()).boxed()),
-        Shape::Fixed32 => (5, double().prop_map(|v| (v as f32).to_le_bytes().to_vec()).boxed()),
-        Shape::Text => (2, delimited(select(&TEXTS[..]).prop_map(|(text, _)| text.as_bytes().to_vec()).boxed())),
-        Shape::PackedEnums => (
-            2,
-            delimited(
-                vec(self::number(), 0..5)
-                    .prop_map(|values| values.into_iter().flat_map(|value| varint(value, 0)).collect())
-                    .boxed(),
-            ),
-        ),
-        Shape::Message(fields) => (2, delimited(encoded(fields, depth + 1))),
-    };
-    (extra(), content)
-        .prop_map(move |(extra, content)| {
-            // Tags must fit in 32 bits for prost, so in five bytes.
-            let tag = varint(u64::from(number << 3 | wire_type), 0);
-            [varint(u64::from(number << 3 | wire_type), extra.min(5 - tag.len())), content].concat()
-        })
-        .boxed()
-}
-
-fn delimited(content: BoxedStrategy<Vec<u8>>) -> BoxedStrategy<Vec<u8>> {
-    (extra(), content).prop_map(|(extra, content)| [varint(content.len() as u64, extra), content].concat()).boxed()
-}
-
-fn unknown() -> impl Strategy<Value = Vec<u8>> {
-    select(vec![
-        &b"\xf8\x03\x05"[..],                        // 63: varint
-        b"\xc1\x3e\x01\x02\x03\x04\x05\x06\x07\x08", // 1000: fixed 64
-        b"\xfa\x03\x02\xff\xfe",                     // 63: bytes that are no text
-        b"\xfb\x03\x08\x01\x13\x14\xfc\x03",         // 63: group in group
-        b"\xc5\x3e\x01\x02\x03\x04",                 // 1000: fixed 32
-    ])
-    .prop_map(<[u8]>::to_vec)
-}
-
-/// Any encoding of a message with these fields.
-fn encoded(fields: &'static [(u32, Shape)], depth: u32) -> BoxedStrategy<Vec<u8>> {
-    let one = select(fields).prop_flat_map(move |(number, shape)| field(number, shape, depth));
-    let count = if depth == 0 { 0..8 } else { 0..4_usize };
-    vec(prop_oneof![12 => one.boxed(), 1 => unknown().boxed()], count).prop_map(|fields| fields.concat()).boxed()
-}
-
 fn record() -> impl Strategy<Value = (RecordKind, Vec<u8>)> {
-    select(&KINDS[..]).prop_flat_map(|(kind, fields)| (Just(kind), encoded(fields, 0)))
+    static WORDS: LazyLock<Vec<&str>> = LazyLock::new(|| TEXTS.iter().map(|(text, _)| *text).collect());
+    records::record(Vocabulary {
+        texts: &WORDS,
+        numbers: &[0, 1, 2, 21, 64, 259, 315_575_999_999, 315_576_000_000, 1_692_044_886_337],
+    })
 }
 
 /// A record with some bytes overwritten, cut off or repeated.
@@ -225,7 +84,7 @@ fn damaged() -> impl Strategy<Value = (RecordKind, Vec<u8>)> {
 
 fn rewritten(kind: RecordKind, payload: &[u8]) -> Result<Vec<u8>, PayloadError> {
     let mut out = Vec::new();
-    rewrite(kind, payload, VIN, &mut out)?;
+    rewrite(kind, payload, VIN, &Filter::off(), &mut out)?;
     Ok(out)
 }
 
@@ -359,7 +218,7 @@ proptest! {
     #[test]
     fn a_refused_payload_leaves_the_buffer_as_it_was((kind, payload) in damaged()) {
         let mut out = b"before".to_vec();
-        let result = rewrite(kind, &payload, VIN, &mut out);
+        let result = rewrite(kind, &payload, VIN, &Filter::off(), &mut out);
         prop_assert!(out.starts_with(b"before"));
         prop_assert_eq!(result.is_err(), out.len() == 6);
     }

@@ -9,6 +9,7 @@ use crate::config::{OverLimit, RateLimit};
 use crate::dispatch::{Dispatcher, Outcome, Outlet, Settled};
 use crate::envelope::{Envelope, EnvelopeError, reply};
 use crate::logging;
+use crate::permissions::Filter;
 use crate::policy::{DropReason, RateLimiter, RejectReason, Verdict};
 use crate::record::{Origin, Received, Record, RecordKind, transform};
 
@@ -176,7 +177,9 @@ impl Intake {
             }
         };
         buffer.clear();
-        if let Err(error) = transform::rewrite(kind, envelope.payload, self.origin.identity.device_id(), buffer) {
+        if let Err(error) =
+            transform::rewrite(kind, envelope.payload, self.origin.identity.device_id(), &Filter::off(), buffer)
+        {
             return self.refuse(&Refusal::Record { envelope, kind, error: &error }, pipeline, replies);
         }
         let route = match route {

@@ -19,7 +19,7 @@ pub(super) fn alert<'a>(item: &Item<'a>, out: &mut Splice<'a, '_>) -> Result<For
     let form = check::message_with(&schema::VEHICLE_ALERT, item.bytes, item.base(), |field| {
         has_milliseconds |= milliseconds(field).is_some();
     })?;
-    if form == Form::Canonical && has_milliseconds {
+    if form != Form::Other && has_milliseconds {
         let alert = corrected(item.bytes);
         out.replace(item.start, item.end, |out| put_bytes(out, 1, &alert));
     }
@@ -69,6 +69,7 @@ mod tests {
     use prost::Message as _;
     use prost_types::Timestamp;
 
+    use crate::permissions::Filter;
     use crate::proto::vehicle_alerts::{VehicleAlert, VehicleAlerts};
     use crate::record::RecordKind;
     use crate::record::transform::rewrite;
@@ -77,7 +78,7 @@ mod tests {
         let alert = VehicleAlert { started_at: Some(Timestamp { seconds, nanos }), ..Default::default() };
         let payload = VehicleAlerts { alerts: vec![alert], ..Default::default() }.encode_to_vec();
         let mut out = Vec::new();
-        rewrite(RecordKind::Alerts, &payload, "VIN", &mut out).unwrap();
+        rewrite(RecordKind::Alerts, &payload, "VIN", &Filter::off(), &mut out).unwrap();
         let sent = VehicleAlerts::decode(&*out).unwrap();
         assert_eq!(sent.vin, "VIN");
         sent.alerts[0].started_at.unwrap()

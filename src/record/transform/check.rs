@@ -5,11 +5,13 @@ use super::schema::{Kind, Message};
 use crate::record::wire::{Field, Fields, Packed, Value};
 
 /// How a valid message is encoded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Form {
     /// As the reference server would encode it: known fields once and in order of their numbers, none at
-    /// its default value, then unknown fields, all with the shortest tags, lengths and varints.
+    /// its default value, all with the shortest tags, lengths and varints.
     Canonical,
+    /// The same, with unknown fields after the known ones, here or in a message within.
+    Extended,
     /// In any other way.
     Other,
 }
@@ -17,6 +19,11 @@ pub(super) enum Form {
 impl Form {
     pub(super) fn canonical_if(canonical: bool) -> Self {
         if canonical { Self::Canonical } else { Self::Other }
+    }
+
+    /// Of a message in which both are.
+    fn and(self, other: Self) -> Self {
+        self.max(other)
     }
 }
 
@@ -35,18 +42,21 @@ pub(super) fn message_with<'a>(
 ) -> Result<Form, PayloadError> {
     let mut fields = Fields::new(bytes);
     let mut order = Order::default();
-    let mut canonical = true;
+    let mut form = Form::Canonical;
     let mut map_entries = 0_u32;
     while let Some(field) = fields.next().map_err(PayloadError::malformed(base))? {
         let kind = message.kind(field.number, field.value);
-        canonical &= order.accepts(message, kind, &field);
-        let Some(kind) = kind else { continue };
+        form = form.and(Form::canonical_if(order.accepts(message, kind, &field)));
+        let Some(kind) = kind else {
+            form = form.and(Form::Extended);
+            continue;
+        };
         let value_base = base + field.end - value_len(&field);
-        canonical &= value(kind, field.value, message.is_oneof, value_base)? == Form::Canonical;
+        form = form.and(value(kind, field.value, message.is_oneof, value_base)?);
         map_entries += u32::from(matches!(kind, Kind::Map(_)));
         seen(&field);
     }
-    Ok(Form::canonical_if(canonical && (map_entries < 2 || map_keys_are_unique(message, bytes))))
+    Ok(form.and(Form::canonical_if(map_entries < 2 || map_keys_are_unique(message, bytes))))
 }
 
 /// The order of fields in the outgoing form.

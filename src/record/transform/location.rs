@@ -7,13 +7,27 @@ use super::number;
 
 /// Coordinates; north and east are positive. Any number that the text had, even an infinite one.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Degrees {
-    pub(super) latitude: f64,
-    pub(super) longitude: f64,
+pub(crate) struct Degrees {
+    pub(crate) latitude: f64,
+    pub(crate) longitude: f64,
 }
 
+impl Degrees {
+    /// With so many decimals; `None` when these are not the coordinates of any place.
+    pub(super) fn rounded(self, decimals: u8) -> Option<Self> {
+        let factor = 10_f64.powi(decimals.into());
+        let round = |degrees: f64| {
+            let rounded = (degrees * factor).round() / factor;
+            (degrees.abs() <= FULL_TURN && rounded.is_finite()).then_some(rounded)
+        };
+        Some(Self { latitude: round(self.latitude)?, longitude: round(self.longitude)? })
+    }
+}
+
+const FULL_TURN: f64 = 360.0;
+
 /// The location in a text; what follows the closing parenthesis does not matter.
-pub(super) fn parse(text: &str) -> Option<Degrees> {
+pub(crate) fn parse(text: &str) -> Option<Degrees> {
     let text = text.strip_prefix('(')?;
     let (latitude, text) = coordinate(text, 'N', 'S')?;
     let text = spaces(text.strip_prefix(',')?)?;
@@ -67,6 +81,16 @@ mod tests {
         assert_eq!(at("(0x1p4 N, 1_0.5e0_1 E)"), Some((16.0, 105.0)));
         assert_eq!(at("(inf N, +INF W)"), Some((f64::INFINITY, f64::NEG_INFINITY)));
         assert!(parse("(nan S, 2 E)").is_some_and(|degrees| degrees.latitude.is_nan()));
+    }
+
+    #[test]
+    fn rounding_leaves_so_many_decimals() {
+        let at = |decimals| Degrees { latitude: 37.412_374, longitude: -122.145_867 }.rounded(decimals);
+        assert_eq!(at(2), Some(Degrees { latitude: 37.41, longitude: -122.15 }));
+        assert_eq!(at(0), Some(Degrees { latitude: 37.0, longitude: -122.0 }));
+        for odd in [f64::NAN, f64::INFINITY, f64::MAX, 1e15] {
+            assert_eq!(Degrees { latitude: odd, longitude: 0.0 }.rounded(2), None);
+        }
     }
 
     #[test]

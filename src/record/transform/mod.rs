@@ -8,22 +8,30 @@
 //! `schema` says which fields a message has, `check` validates a message and says whether it is in the
 //! outgoing form, `splice` copies with changes, `stamp` walks a payload, and `vehicle_data` and `alerts`
 //! decide what changes in an item of the record; `location`, `number` and `decimal` read what old firmware
-//! sends as text.
+//! sends as text. What the owner has not allowed is withheld on the way: data of a `V` record in the walk,
+//! texts of the other records and unknown fields by `scrub`. `created` finds out when a record was made
+//! before any of this.
 
 mod alerts;
 mod canonical;
 mod check;
+mod created;
 mod decimal;
-mod location;
+pub(crate) mod location;
 mod number;
 mod schema;
+mod scrub;
 mod splice;
 mod stamp;
 mod vehicle_data;
 
 use super::RecordKind;
 use super::wire::Malformed;
+use crate::permissions::filter::{Decision, Filter, Tally};
 use check::Form;
+pub use created::created_ms;
+use schema::Message;
+use stamp::Unknown;
 
 /// Why a payload was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -46,30 +54,29 @@ pub enum PayloadError {
     },
 }
 
-/// Appends the outgoing form of `payload` to `out`.
+/// Appends the outgoing form of `payload` to `out`, without what `filter` withholds. Payloads of topics that
+/// this server cannot read are not changed; [`Filter::allows_opaque`] decides about those.
 ///
 /// # Errors
 /// [`PayloadError`] when the payload is not the message that its topic promises; `out` is then as before.
-pub fn rewrite(kind: RecordKind, payload: &[u8], vin: &str, out: &mut Vec<u8>) -> Result<(), PayloadError> {
-    let message = match kind {
-        RecordKind::V => &schema::PAYLOAD,
-        RecordKind::Alerts => &schema::VEHICLE_ALERTS,
-        RecordKind::Errors => &schema::VEHICLE_ERRORS,
-        RecordKind::Connectivity => &schema::VEHICLE_CONNECTIVITY,
-        RecordKind::Custom(_) | RecordKind::Other => {
-            out.extend_from_slice(payload);
-            return Ok(());
-        }
+pub fn rewrite(
+    kind: RecordKind,
+    payload: &[u8],
+    vin: &str,
+    filter: &Filter<'_>,
+    out: &mut Vec<u8>,
+) -> Result<(), PayloadError> {
+    let Some(message) = schema::of(kind) else {
+        out.extend_from_slice(payload);
+        return Ok(());
     };
     let before = out.len();
     out.reserve(payload.len() + vin.len() + HEADROOM);
-    let form = walk(kind, payload, vin, out).inspect_err(|_| out.truncate(before))?;
-    if form == Form::Canonical {
-        return Ok(());
+    let mut walk = Walk { kind, message, vin, filter, tally: Tally::default() };
+    walk.rewrite(payload, out).inspect_err(|_| out.truncate(before))?;
+    if !walk.tally.is_empty() {
+        filter.count(&walk.tally);
     }
-    out.truncate(before);
-    let canonical = canonical::of(message, payload)?;
-    walk(kind, &canonical, vin, out).inspect_err(|_| out.truncate(before))?;
     Ok(())
 }
 
@@ -77,17 +84,46 @@ pub fn rewrite(kind: RecordKind, payload: &[u8], vin: &str, out: &mut Vec<u8>) -
 /// what it replaces.
 const HEADROOM: usize = 32;
 
-/// Stops early, with [`Form::Other`], at the first thing that is not in the outgoing form.
-fn walk(kind: RecordKind, payload: &[u8], vin: &str, out: &mut Vec<u8>) -> Result<Form, PayloadError> {
-    match kind {
-        RecordKind::V => {
-            let mut rewrite = vehicle_data::Rewrite::default();
-            stamp::walk(&schema::PAYLOAD, payload, vin, out, |item, out| rewrite.datum(item, out))
+struct Walk<'a> {
+    kind: RecordKind,
+    message: &'static Message,
+    vin: &'a str,
+    filter: &'a Filter<'a>,
+    tally: Tally,
+}
+
+impl Walk<'_> {
+    fn rewrite(&mut self, payload: &[u8], out: &mut Vec<u8>) -> Result<(), PayloadError> {
+        let before = out.len();
+        let looks_at_unknown = self.filter.unknown() != Decision::Keep;
+        let takes = if looks_at_unknown { Unknown::Refused } else { Unknown::Kept };
+        if self.walk(payload, takes, out)? == Form::Other {
+            out.truncate(before);
+            self.tally.clear();
+            let mut canonical = canonical::of(self.message, payload)?;
+            if looks_at_unknown && self.kind == RecordKind::V {
+                canonical = scrub::scrubbed(self.message, canonical, self.filter, &mut self.tally);
+            }
+            self.walk(&canonical, Unknown::Kept, out)?;
         }
-        RecordKind::Alerts => stamp::walk(&schema::VEHICLE_ALERTS, payload, vin, out, alerts::alert),
-        RecordKind::Errors => stamp::walk(&schema::VEHICLE_ERRORS, payload, vin, out, stamp::keep),
-        RecordKind::Connectivity => stamp::walk(&schema::VEHICLE_CONNECTIVITY, payload, vin, out, stamp::keep),
-        RecordKind::Custom(_) | RecordKind::Other => unreachable!("opaque payloads are not walked"),
+        if self.kind != RecordKind::V && self.filter.text() != Decision::Keep {
+            let scrubbed = scrub::scrubbed(self.message, out.split_off(before), self.filter, &mut self.tally);
+            out.extend_from_slice(&scrubbed);
+        }
+        Ok(())
+    }
+
+    /// Stops early, with [`Form::Other`], at the first thing that is not in the outgoing form.
+    fn walk(&mut self, payload: &[u8], unknown: Unknown, out: &mut Vec<u8>) -> Result<Form, PayloadError> {
+        let Self { kind, message, vin, filter, tally } = self;
+        match kind {
+            RecordKind::V => {
+                let mut rewrite = vehicle_data::Rewrite::new(filter, tally);
+                stamp::walk(message, payload, vin, unknown, out, |item, out| rewrite.datum(item, out))
+            }
+            RecordKind::Alerts => stamp::walk(message, payload, vin, Unknown::Kept, out, alerts::alert),
+            _ => stamp::walk(message, payload, vin, Unknown::Kept, out, stamp::keep),
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Which fields the vehicle's messages have, as constant tables. Source: `proto/*.proto`.
 
+use crate::record::RecordKind;
 use crate::record::wire::Value;
 
 /// A message type.
@@ -49,7 +50,18 @@ impl Message {
     }
 }
 
-pub(super) static PAYLOAD: Message = Message {
+/// The message that a topic promises; `None` for topics that this server cannot read.
+pub(super) fn of(kind: RecordKind) -> Option<&'static Message> {
+    match kind {
+        RecordKind::V => Some(&PAYLOAD),
+        RecordKind::Alerts => Some(&VEHICLE_ALERTS),
+        RecordKind::Errors => Some(&VEHICLE_ERRORS),
+        RecordKind::Connectivity => Some(&VEHICLE_CONNECTIVITY),
+        RecordKind::Custom(_) | RecordKind::Other => None,
+    }
+}
+
+static PAYLOAD: Message = Message {
     fields: &[
         None,
         Some(Kind::Items(&DATUM)),
@@ -93,9 +105,9 @@ const TIRE_LOCATION_FIELDS: [Option<Kind>; 11] = flags();
 
 static TIME: Message = message(&[None, Some(Kind::Int32), Some(Kind::Int32), Some(Kind::Int32)]);
 
-pub(super) static TIMESTAMP: Message = message(&[None, Some(Kind::Int64), Some(Kind::Int32)]);
+static TIMESTAMP: Message = message(&[None, Some(Kind::Int64), Some(Kind::Int32)]);
 
-pub(super) static VEHICLE_ALERTS: Message = Message {
+static VEHICLE_ALERTS: Message = Message {
     fields: &[None, Some(Kind::Items(&VEHICLE_ALERT)), Some(Kind::Message(&TIMESTAMP)), Some(Kind::Text("vin"))],
     is_oneof: false,
     vin: 3,
@@ -109,7 +121,7 @@ pub(super) static VEHICLE_ALERT: Message = message(&[
     Some(Kind::Message(&TIMESTAMP)),
 ]);
 
-pub(super) static VEHICLE_ERRORS: Message = Message {
+static VEHICLE_ERRORS: Message = Message {
     fields: &[None, Some(Kind::Items(&VEHICLE_ERROR)), Some(Kind::Message(&TIMESTAMP)), Some(Kind::Text("vin"))],
     is_oneof: false,
     vin: 3,
@@ -123,7 +135,7 @@ static VEHICLE_ERROR: Message = message(&[
     Some(Kind::Text("body")),
 ]);
 
-pub(super) static VEHICLE_CONNECTIVITY: Message = Message {
+static VEHICLE_CONNECTIVITY: Message = Message {
     fields: &[
         None,
         Some(Kind::Text("vin")),

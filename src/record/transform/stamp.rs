@@ -26,6 +26,14 @@ impl Item<'_> {
     }
 }
 
+/// Whether fields of the record itself that the schema does not know are part of the outgoing form. Those in
+/// an item are the item's rule's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unknown {
+    Kept,
+    Refused,
+}
+
 /// Appends the rewritten payload to `out`. `rule` checks each item and replaces it in the copy or leaves it.
 ///
 /// Returns [`Form::Other`] at the first thing that is not in the outgoing form; `out` is then incomplete.
@@ -33,6 +41,7 @@ pub(super) fn walk<'a>(
     message: &'static Message,
     payload: &'a [u8],
     vin: &str,
+    unknown: Unknown,
     out: &mut Vec<u8>,
     mut rule: impl FnMut(&Item<'a>, &mut Splice<'a, '_>) -> Result<Form, PayloadError>,
 ) -> Result<Form, PayloadError> {
@@ -52,13 +61,13 @@ pub(super) fn walk<'a>(
             stamped = true;
         }
         let form = match (kind, field.value) {
-            (None, _) => Form::Canonical,
+            (None, _) => Form::Extended,
             (Some(Kind::Items(message)), Value::Bytes(bytes)) => {
                 rule(&Item { message, bytes, start: field.start, end: field.end }, &mut splice)?
             }
             (Some(kind), value) => check::value(kind, value, is_vin, base(&field))?,
         };
-        if form == Form::Other {
+        if form == Form::Other || (form == Form::Extended && unknown == Unknown::Refused) {
             return Ok(Form::Other);
         }
     }

@@ -6,7 +6,8 @@ use super::check::{self, Form};
 use super::splice::Splice;
 use super::stamp::Item;
 use super::{PayloadError, decimal, location, schema};
-use crate::record::wire::{Fields, Value, bytes_len, put_bytes, put_tag, put_varint, wire_type};
+use crate::permissions::filter::{Action, Decision, Filter, Outcome, Subject, Tally};
+use crate::record::wire::{Fields, Value, bytes_len, put_bytes, put_tag, put_varint, varint_len, wire_type};
 
 /// `Field.Location`.
 const LOCATION: i32 = 21;
@@ -20,9 +21,14 @@ const VALUE_TAG: u8 = (2 << 3) | wire_type::BYTES as u8;
 const FLOAT_TAG: u8 = (4 << 3) | wire_type::FIXED32 as u8;
 const DOUBLE_TAG: u8 = (5 << 3) | wire_type::FIXED64 as u8;
 
+/// `Value { invalid: true }`, encoded.
+const INVALID: &[u8] = &[(10 << 3) | wire_type::VARINT as u8, 1];
+
 /// The rules over one record.
-#[derive(Default)]
-pub(super) struct Rewrite {
+pub(super) struct Rewrite<'f> {
+    filter: &'f Filter<'f>,
+    /// What the filter takes.
+    tally: &'f mut Tally,
     /// Only the first datum with the key `Location` is looked at, whatever its value.
     location_seen: bool,
 }
@@ -34,28 +40,74 @@ enum Verdict {
     Location(location::Degrees),
     /// A string in scientific notation becomes one in decimal notation.
     Decimal(f32),
+    /// The owner has not allowed it: it goes.
+    Drop,
+    /// The owner has not allowed it: its key stays.
+    Invalid,
+    /// The owner has not allowed it: its key stays, with this location.
+    Coarse(location::Degrees),
 }
 
-impl Rewrite {
+impl<'f> Rewrite<'f> {
+    pub(super) fn new(filter: &'f Filter<'f>, tally: &'f mut Tally) -> Self {
+        Self { filter, tally, location_seen: false }
+    }
+
     /// One step of the walk: checks a datum, decides what becomes of it, and puts that into the copy.
     pub(super) fn datum<'a>(&mut self, item: &Item<'a>, out: &mut Splice<'a, '_>) -> Result<Form, PayloadError> {
         let Some(datum) = Datum::read(item)? else { return Ok(Form::Other) };
-        let value = match self.decide(&datum) {
-            Verdict::Keep => return Ok(Form::Canonical),
-            Verdict::Location(degrees) => Replacement::location(degrees),
-            Verdict::Decimal(number) => Replacement::decimal(number),
-        };
-        out.replace(item.start, item.end, |out| datum.put_with(value.bytes(), out));
+        let (start, end) = (item.start, item.end);
+        match self.decide(&datum) {
+            Verdict::Keep => {}
+            Verdict::Location(degrees) => {
+                out.replace(start, end, |out| datum.put_with(Replacement::location(degrees).bytes(), out));
+            }
+            Verdict::Decimal(number) => {
+                out.replace(start, end, |out| datum.put_with(Replacement::decimal(number).bytes(), out));
+            }
+            Verdict::Drop => out.replace(start, end, |_| ()),
+            Verdict::Invalid => out.replace(start, end, |out| datum.put_only(INVALID, out)),
+            Verdict::Coarse(degrees) => {
+                out.replace(start, end, |out| datum.put_only(Replacement::location(degrees).bytes(), out));
+            }
+        }
         Ok(Form::Canonical)
     }
 
     fn decide(&mut self, datum: &Datum<'_>) -> Verdict {
+        if !self.filter.is_off()
+            && let Some(verdict) = self.withhold(datum)
+        {
+            return verdict;
+        }
         let is_location = datum.key == LOCATION && !std::mem::replace(&mut self.location_seen, true);
         let Some(text) = datum.text() else { return Verdict::Keep };
         if is_location && let Some(degrees) = location::parse(text) {
             return Verdict::Location(degrees);
         }
         decimal::parse(text).map_or(Verdict::Keep, Verdict::Decimal)
+    }
+
+    /// What the filter makes of a datum; `None` when it passes.
+    fn withhold(&mut self, datum: &Datum<'_>) -> Option<Verdict> {
+        let decision = match self.filter.datum(datum.key, datum.value) {
+            Decision::Keep if datum.has_unknown => self.filter.unknown(),
+            decision => decision,
+        };
+        let (verdict, outcome) = match decision {
+            Decision::Keep => return None,
+            Decision::Audit => (None, Outcome::Audit),
+            Decision::Withhold(Action::Drop) => (Some(Verdict::Drop), Outcome::Drop),
+            Decision::Withhold(Action::Invalid) => (Some(Verdict::Invalid), Outcome::Invalid),
+            Decision::Withhold(Action::Coarsen(decimals)) => {
+                match datum.degrees().and_then(|at| at.rounded(decimals)) {
+                    Some(degrees) => (Some(Verdict::Coarse(degrees)), Outcome::Coarsen),
+                    None => (Some(Verdict::Drop), Outcome::Drop),
+                }
+            }
+        };
+        self.filter.note(self.tally, Subject::Datum(datum.key), outcome);
+        verdict
     }
 }
 
@@ -67,6 +119,8 @@ struct Datum<'a> {
     value: &'a [u8],
     /// Where the field `value` starts and ends in `bytes`.
     value_at: std::ops::Range<usize>,
+    /// Whether it, or its value, has fields that the schema does not know.
+    has_unknown: bool,
 }
 
 impl<'a> Datum<'a> {
@@ -76,7 +130,7 @@ impl<'a> Datum<'a> {
         if let Some(datum) = Self::number(item.bytes) {
             return Ok(Some(datum));
         }
-        let mut datum = Self { bytes: item.bytes, key: 0, value: b"", value_at: 0..0 };
+        let mut datum = Self { bytes: item.bytes, key: 0, value: b"", value_at: 0..0, has_unknown: false };
         let form = check::message_with(&schema::DATUM, item.bytes, item.base(), |field| match field.value {
             Value::Varint(key) => datum.key = key as i32,
             Value::Bytes(value) => {
@@ -85,7 +139,8 @@ impl<'a> Datum<'a> {
             }
             _ => {}
         })?;
-        Ok((form == Form::Canonical).then_some(datum))
+        datum.has_unknown = form == Form::Extended;
+        Ok((form != Form::Other).then_some(datum))
     }
 
     /// Recognises what most datums are without walking their fields: a known key, and nothing but a number or
@@ -107,7 +162,8 @@ impl<'a> Datum<'a> {
         };
         // A length of one byte, which is all that these values need.
         let at = bytes.len() - value.len() - 2;
-        (is_number && usize::from(*len) == value.len()).then_some(Self { bytes, key, value, value_at: at..bytes.len() })
+        let datum = Self { bytes, key, value, value_at: at..bytes.len(), has_unknown: false };
+        (is_number && usize::from(*len) == value.len()).then_some(datum)
     }
 
     /// The value if it is a string.
@@ -120,6 +176,41 @@ impl<'a> Datum<'a> {
             Value::Bytes(text) => std::str::from_utf8(text).ok(),
             _ => None,
         }
+    }
+
+    /// The location that the value is, or says in the form of old firmware.
+    fn degrees(&self) -> Option<location::Degrees> {
+        if let Some(text) = self.text() {
+            return location::parse(text);
+        }
+        let (7, Value::Bytes(location)) =
+            Fields::new(self.value).next().ok()?.map(|field| (field.number, field.value))?
+        else {
+            return None;
+        };
+        let mut degrees = location::Degrees { latitude: 0.0, longitude: 0.0 };
+        let mut fields = Fields::new(location);
+        while let Some(field) = fields.next().ok()? {
+            match (field.number, field.value) {
+                (1, Value::Fixed64(bits)) => degrees.latitude = f64::from_bits(bits),
+                (2, Value::Fixed64(bits)) => degrees.longitude = f64::from_bits(bits),
+                _ => {}
+            }
+        }
+        Some(degrees)
+    }
+
+    /// Appends the field `data` with the key and another value, and nothing else of this datum.
+    fn put_only(&self, value: &[u8], out: &mut Vec<u8>) {
+        let key = i64::from(self.key) as u64;
+        let key_len = if key == 0 { 0 } else { 1 + varint_len(key) };
+        put_tag(out, 1, wire_type::BYTES);
+        put_varint(out, (key_len + bytes_len(value.len())) as u64);
+        if key != 0 {
+            put_tag(out, 1, wire_type::VARINT);
+            put_varint(out, key);
+        }
+        put_bytes(out, 2, value);
     }
 
     /// Appends the field `data` with another value.
@@ -183,13 +274,14 @@ impl Replacement {
 mod tests {
     use prost::Message as _;
 
-    use crate::proto::vehicle_data::{Datum, Field, Payload, Value, value};
+    use crate::permissions::{Action, Filter, Mode, Rules, Scope, Scopes};
+    use crate::proto::vehicle_data::{Datum, Field, LocationValue, Payload, Value, value};
     use crate::record::RecordKind;
     use crate::record::transform::{PayloadError, rewrite};
 
     fn rewritten(payload: &[u8]) -> Result<Vec<u8>, PayloadError> {
         let mut out = b"before".to_vec();
-        let result = rewrite(RecordKind::V, payload, "VIN", &mut out);
+        let result = rewrite(RecordKind::V, payload, "VIN", &Filter::off(), &mut out);
         assert!(out.starts_with(b"before"));
         if result.is_err() {
             assert_eq!(out, b"before", "an error leaves the buffer as it was");
@@ -217,6 +309,33 @@ mod tests {
         let expected =
             b"\x0a\x1b\x08\x15\x12\x14\x3a\x12\x09\0\0\0\0\0\0\xf0\x3f\x11\0\0\0\0\0\0\0\x40\xe8\x03\x02\x1a\x03VIN";
         assert_eq!(rewritten(payload).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_withheld_datum_goes_or_leaves_its_key_or_a_coarser_place() {
+        let place = LocationValue { latitude: 37.412_374, longitude: -122.145_867 };
+        let soc = datum(Field::Soc, value::Value::DoubleValue(71.0));
+        let data = vec![
+            datum(Field::Location, value::Value::StringValue("(37.412374 N, 122.145867 W)".into())),
+            soc.clone(),
+            datum(Field::OriginLocation, value::Value::LocationValue(place)),
+            datum(Field::GpsHeading, value::Value::DoubleValue(5.0)),
+        ];
+        let payload = Payload { data, ..Default::default() }.encode_to_vec();
+        let filtered = |action| {
+            let rules = Rules { mode: Mode::Enforce, action, enforced: Scopes::ALL, ..Rules::off() };
+            let filter = Filter::new(&rules, Scopes::NONE.with(Scope::VehicleLocation));
+            let mut out = Vec::new();
+            rewrite(RecordKind::V, &payload, "VIN", &filter, &mut out).unwrap();
+            Payload::decode(&*out).unwrap().data
+        };
+        assert_eq!(filtered(Action::Drop), std::slice::from_ref(&soc));
+        let invalid = |key| datum(key, value::Value::Invalid(true));
+        let left = [invalid(Field::Location), soc.clone(), invalid(Field::OriginLocation), invalid(Field::GpsHeading)];
+        assert_eq!(filtered(Action::Invalid), left);
+        let coarse = value::Value::LocationValue(LocationValue { latitude: 37.4, longitude: -122.1 });
+        let left = [datum(Field::Location, coarse.clone()), soc, datum(Field::OriginLocation, coarse)];
+        assert_eq!(filtered(Action::Coarsen(1)), left);
     }
 
     #[test]

@@ -1,0 +1,170 @@
+//! Takes out what may tell a place in the parts of a record that are not data: coordinates in texts, and
+//! fields that the schema does not know. For payloads in the outgoing form. Off the hot path: only for `alerts`,
+//! `errors` and `connectivity` records of vehicles without the permission, and for `V` records of such
+//! vehicles that have unknown fields.
+
+use std::collections::BTreeSet;
+
+use super::schema::{self, Kind, Message};
+use crate::permissions::filter::{Decision, Filter, Outcome, Subject, Tally, coordinates};
+use crate::record::wire::{Field, Fields, Value, put_bytes};
+
+/// What stands in the place of coordinates.
+const MASK: &str = "[withheld]";
+
+/// The payload without what `filter` withholds; the payload itself if that is to be counted only.
+pub(super) fn scrubbed(message: &Message, payload: Vec<u8>, filter: &Filter<'_>, tally: &mut Tally) -> Vec<u8> {
+    let mut out = Vec::with_capacity(payload.len());
+    Scrub { filter, tally }.message(message, &payload, &mut out);
+    if filter.text() == Decision::Audit { payload } else { out }
+}
+
+struct Scrub<'a> {
+    filter: &'a Filter<'a>,
+    tally: &'a mut Tally,
+}
+
+impl Scrub<'_> {
+    fn message(&mut self, message: &Message, bytes: &[u8], out: &mut Vec<u8>) {
+        let mut keys = BTreeSet::new();
+        let mut fields = Fields::new(bytes);
+        while let Some(field) = fields.next().expect("a payload in the outgoing form is valid") {
+            let whole = &bytes[field.start..field.end];
+            match (message.kind(field.number, field.value), field.value) {
+                (None, _) => self.unknown(whole, out),
+                // The VIN is the certificate's.
+                (Some(Kind::Text(_)), Value::Bytes(text)) if field.number != message.vin => {
+                    self.text(&field, text, out);
+                }
+                // Data have their own rule.
+                (Some(Kind::Items(inner)), _) if std::ptr::eq(inner, &raw const schema::DATUM) => {
+                    out.extend_from_slice(whole);
+                }
+                (Some(Kind::Message(inner) | Kind::Items(inner)), Value::Bytes(bytes)) => {
+                    let mut scrubbed = Vec::with_capacity(bytes.len());
+                    self.message(inner, bytes, &mut scrubbed);
+                    put_bytes(out, field.number, &scrubbed);
+                }
+                (Some(Kind::Map(_)), Value::Bytes(entry)) => self.entry(&field, entry, &mut keys, out),
+                _ => out.extend_from_slice(whole),
+            }
+        }
+    }
+
+    fn unknown(&mut self, whole: &[u8], out: &mut Vec<u8>) {
+        match self.filter.unknown() {
+            Decision::Keep => out.extend_from_slice(whole),
+            decision => self.note(Subject::UnknownField, decision, Outcome::Drop),
+        }
+    }
+
+    fn text(&mut self, field: &Field<'_>, text: &[u8], out: &mut Vec<u8>) {
+        put_bytes(out, field.number, self.masked(text_of(text)).as_bytes());
+    }
+
+    /// An entry of a map is a key and a value, which together may say what neither does: `lat` and `37.4`.
+    /// `keys` are those of the entries before it.
+    fn entry(&mut self, field: &Field<'_>, entry: &[u8], keys: &mut BTreeSet<String>, out: &mut Vec<u8>) {
+        let mut fields = Fields::new(entry);
+        let mut next = || match fields.next() {
+            Ok(Some(Field { value: Value::Bytes(text), .. })) => text_of(text),
+            _ => "",
+        };
+        let (key, value) = (next(), next());
+        let masked_key = unique(self.masked(key), keys);
+        let masked_value = if coordinates::are_member(key, value) {
+            self.note(Subject::Text, self.filter.text(), Outcome::Mask);
+            MASK.to_owned()
+        } else {
+            self.masked(value)
+        };
+        let mut masked = Vec::with_capacity(entry.len());
+        put_bytes(&mut masked, 1, masked_key.as_bytes());
+        put_bytes(&mut masked, 2, masked_value.as_bytes());
+        put_bytes(out, field.number, &masked);
+    }
+
+    fn masked(&mut self, text: &str) -> String {
+        let mut out = String::with_capacity(text.len());
+        if coordinates::mask(text, MASK, &mut out) {
+            self.note(Subject::Text, self.filter.text(), Outcome::Mask);
+        }
+        out
+    }
+
+    fn note(&mut self, subject: Subject, decision: Decision, outcome: Outcome) {
+        let outcome = if decision == Decision::Audit { Outcome::Audit } else { outcome };
+        self.filter.note(self.tally, subject, outcome);
+    }
+}
+
+fn text_of(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("texts of a valid payload are UTF-8")
+}
+
+/// Keys that differed in what was masked are numbered, so that no entry is lost.
+fn unique(key: String, keys: &mut BTreeSet<String>) -> String {
+    let numbered = (2..).map(|number| format!("{key} {number}"));
+    let free = std::iter::once(key.clone()).chain(numbered).find(|key| !keys.contains(key));
+    let free = free.expect("there are more numbers than keys");
+    keys.insert(free.clone());
+    free
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use prost::Message as _;
+
+    use crate::permissions::{Action, Filter, Mode, Rules, Scopes};
+    use crate::proto::vehicle_alerts::{VehicleAlert, VehicleAlerts};
+    use crate::proto::vehicle_error::{VehicleError, VehicleErrors};
+    use crate::record::RecordKind;
+    use crate::record::transform::rewrite;
+
+    fn filtered(kind: RecordKind, payload: &[u8]) -> Vec<u8> {
+        let rules =
+            Rules { mode: Mode::Enforce, action: Action::Drop, strict: true, enforced: Scopes::ALL, ..Rules::off() };
+        let mut out = Vec::new();
+        rewrite(kind, payload, "VIN", &Filter::new(&rules, Scopes::ALL), &mut out).unwrap();
+        out
+    }
+
+    #[test]
+    fn coordinates_in_errors_are_masked_in_names_bodies_and_tags() {
+        let tags = [
+            ("lat", "37.412374"),
+            ("at", "37.412374,-122.145867"),
+            ("37.4,-122.1", "x"),
+            ("37.5,-122.2", "y"),
+            ("module", "bms"),
+        ];
+        let error = VehicleError {
+            name: "lost at (37.412374 N, 122.145867 W)".into(),
+            body: "no signal near 37°24'44.5\"N".into(),
+            tags: tags.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+            ..Default::default()
+        };
+        let mut payload = VehicleErrors { errors: vec![error], ..Default::default() }.encode_to_vec();
+        payload.extend(b"\xfa\x03\x01x");
+        let out = VehicleErrors::decode(&*filtered(RecordKind::Errors, &payload)).unwrap();
+        let error = &out.errors[0];
+        assert_eq!(error.name, "lost at [withheld]");
+        assert_eq!(error.body, "no signal near [withheld]");
+        let mut values: HashMap<_, _> = error.tags.clone();
+        let mut masked = [values.remove("[withheld]").unwrap(), values.remove("[withheld] 2").unwrap()];
+        masked.sort();
+        assert_eq!(masked, ["x", "y"]);
+        let expected = [("lat", "[withheld]"), ("at", "[withheld]"), ("module", "bms")];
+        assert_eq!(values, expected.map(|(key, value)| (key.to_owned(), value.to_owned())).into());
+        assert_eq!(out.vin, "VIN");
+    }
+
+    #[test]
+    fn an_alert_without_coordinates_is_not_touched() {
+        let alert = VehicleAlert { name: "BMS_a066 (75 %)".into(), audiences: vec![1, 2], ..Default::default() };
+        let payload = VehicleAlerts { alerts: vec![alert], vin: "VIN".into(), ..Default::default() }.encode_to_vec();
+        assert_eq!(filtered(RecordKind::Alerts, &payload), payload);
+    }
+}
