@@ -123,6 +123,11 @@ async fn a_broker_that_dies_leaves_what_is_known_for_a_while_and_comes_back() {
     let instance = open(&config).await;
     instance.grant("A").await;
     instance.revoke("B").await;
+    broker.pause();
+    until("slow is stale", Duration::from_secs(7), || is_stale(&instance.authority.health(), "topic grants")).await;
+    assert!(instance.allows("A") && !instance.allows("B"));
+    broker.resume();
+    until("it answers again", SOON, || instance.authority.health() == Health::Loaded).await;
     broker.kill();
     until("stale", Duration::from_secs(7), || is_stale(&instance.authority.health(), "topic grants")).await;
     assert!(instance.allows("A") && !instance.allows("B"));

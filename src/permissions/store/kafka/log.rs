@@ -57,12 +57,16 @@ impl Log {
     /// The next message of the log.
     pub(super) fn take(&self, message: &BorrowedMessage<'_>) {
         let (partition, offset) = (index(message.partition()), message.offset());
+        self.take_at(partition, offset, message.key().unwrap_or_default(), message.payload());
+    }
+
+    fn take_at(&self, partition: usize, offset: i64, key: &[u8], payload: Option<&[u8]>) {
         let mut read = self.read();
         if self.next.borrow().get(partition).is_none_or(|next| offset < *next) {
             return;
         }
-        if let Some((vin, scope)) = value::parse_key(message.key().unwrap_or_default()) {
-            let entry = message.payload().map(|payload| self.entry(vin, scope, payload, offset));
+        if let Some((vin, scope)) = value::parse_key(key) {
+            let entry = payload.map(|payload| self.entry(vin, scope, payload, offset));
             self.follow(&mut read, vin, entry, scope, offset);
         } else if let Some(skipped) = self.complaints.permit() {
             tracing::error!(topic = %self.topic, partition, offset, skipped, "permission_key_unreadable");
@@ -169,4 +173,63 @@ impl Log {
 
 fn index(partition: i32) -> usize {
     usize::try_from(partition).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::permissions::{Permissions, Rules};
+
+    const KEY: &[u8] = b"A|vehicle_location";
+    const SCOPE: Scope = Scope::VehicleLocation;
+
+    fn loaded() -> Log {
+        let permissions = Arc::new(Permissions::new(Rules::off()));
+        let log = Log::new("topic", 1, Arc::new(Ledger::new(permissions, Duration::from_secs(1))));
+        log.loaded();
+        log
+    }
+
+    fn entry(state: State, version: u64) -> Entry {
+        let text = String::new;
+        let grant = Grant { state, since_ms: 1, expires_ms: None, source: text(), note: text(), version };
+        Entry { at_ms: 1, scope: SCOPE, grant, actor: Actor::default() }
+    }
+
+    fn read(log: &Log, offset: i64, state: State, version: u64) {
+        log.take_at(0, offset, KEY, Some(&value::value("A", &entry(state, version))));
+    }
+
+    fn confirm(log: &Log, offset: i64, state: State, version: u64) {
+        log.written(&Planned { vin: "A".to_owned(), entry: entry(state, version), changed: true }, 0, offset);
+    }
+
+    fn in_force(log: &Log) -> Option<(State, u64)> {
+        log.ledger().grants().get("A", SCOPE).map(|grant| (grant.state, grant.version))
+    }
+
+    #[test]
+    fn what_another_wrote_before_an_own_change_never_comes_into_force_after_it() {
+        let log = loaded();
+        confirm(&log, 5, State::Denied, 2);
+        assert_eq!(in_force(&log), Some((State::Denied, 2)));
+        read(&log, 4, State::Granted, 2);
+        assert_eq!(in_force(&log), Some((State::Denied, 2)));
+        read(&log, 5, State::Denied, 2);
+        read(&log, 6, State::Granted, 3);
+        assert_eq!(in_force(&log), Some((State::Granted, 3)));
+        let versions: Vec<_> = log.history("A", 9).iter().map(|entry| entry.grant.version).collect();
+        assert_eq!(versions, [3, 2, 2], "each change once");
+    }
+
+    #[test]
+    fn what_another_wrote_after_an_own_change_stays_when_the_confirmation_comes_late() {
+        let log = loaded();
+        read(&log, 5, State::Granted, 1);
+        read(&log, 6, State::Denied, 2);
+        confirm(&log, 5, State::Granted, 1);
+        assert_eq!(in_force(&log), Some((State::Denied, 2)));
+        read(&log, 5, State::Granted, 1);
+        assert_eq!(in_force(&log), Some((State::Denied, 2)), "read before");
+    }
 }
