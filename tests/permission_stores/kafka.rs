@@ -144,6 +144,28 @@ async fn a_broker_that_dies_leaves_what_is_known_for_a_while_and_comes_back() {
     assert!(!again.allows("A") && !again.allows("B"));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_that_was_made_anew_is_not_believed() {
+    let broker = Broker::shared();
+    let config = config(broker, "grants-anew");
+    let instance = open(&config).await;
+    instance.revoke("A").await;
+    instance.grant("B").await;
+    let (admin, options) = (admin(broker), AdminOptions::new());
+    admin.delete_topics(&["grants-anew"], &options).await.unwrap()[0].as_ref().unwrap();
+    until("gone", SOON, || is_stale(&instance.authority.health(), "topic grants-anew")).await;
+    let again = open(&config).await;
+    until("shorter", SOON, || is_stale(&instance.authority.health(), "become shorter")).await;
+    for vin in ["C", "D", "E"] {
+        again.grant(vin).await;
+    }
+    tokio::time::sleep(FOLLOWS).await;
+    assert!(is_stale(&instance.authority.health(), "become shorter"), "also when it is longer again");
+    assert!(instance.allows("B") && instance.location("A").is_some(), "until max_stale");
+    let error = instance.authority.change(change("A", State::Granted)).await.unwrap_err().to_string();
+    assert!(error.contains("become shorter"), "{error}");
+}
+
 #[tokio::test]
 async fn without_a_broker_it_does_not_open_and_nothing_is_let_through() {
     let mut config = configure(PermissionStore::Kafka { topic: "grants".to_owned() }, HOUR);

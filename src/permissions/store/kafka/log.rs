@@ -1,6 +1,7 @@
 //! The topic as this instance has read it.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -23,6 +24,8 @@ pub(super) struct Log {
     read: Mutex<Read>,
     /// By partition, the offset of the next message.
     next: watch::Sender<Vec<i64>>,
+    /// Set once: the log has ended before where it was read to.
+    is_cut_off: AtomicBool,
     complaints: RateLimited,
 }
 
@@ -39,7 +42,14 @@ impl Log {
     pub(super) fn new(topic: &str, partitions: usize, ledger: Arc<Ledger>) -> Self {
         let read = Read { loading: Some(Grants::default()), recent: Recent::default(), ahead: HashMap::new() };
         let next = watch::Sender::new(vec![0; partitions]);
-        Self { topic: topic.into(), ledger, read: Mutex::new(read), next, complaints: RateLimited::default() }
+        Self {
+            topic: topic.into(),
+            ledger,
+            read: Mutex::new(read),
+            next,
+            is_cut_off: AtomicBool::new(false),
+            complaints: RateLimited::default(),
+        }
     }
 
     pub(super) fn ledger(&self) -> &Ledger {
@@ -66,7 +76,7 @@ impl Log {
             return;
         }
         if let Some((vin, scope)) = value::parse_key(key) {
-            let entry = payload.map(|payload| self.entry(vin, scope, payload, offset));
+            let entry = payload.map(|payload| self.entry(&read, (vin, scope), payload, offset));
             self.follow(&mut read, vin, entry, scope, offset);
         } else if let Some(skipped) = self.complaints.permit() {
             tracing::error!(topic = %self.topic, partition, offset, skipped, "permission_key_unreadable");
@@ -75,14 +85,15 @@ impl Log {
     }
 
     /// Fails closed: what somebody wrote for this key was meant to change it, and consent cannot be read from it.
-    fn entry(&self, vin: &str, scope: Scope, payload: &[u8], offset: i64) -> Entry {
+    fn entry(&self, read: &Read, (vin, scope): (&str, Scope), payload: &[u8], offset: i64) -> Entry {
         value::parse_value(vin, scope, payload).unwrap_or_else(|error| {
             if let Some(skipped) = self.complaints.permit() {
                 tracing::error!(topic = %self.topic, offset, error, skipped, "permission_value_unreadable");
             }
             let (note, source) = (format!("unreadable message at offset {offset}: {error}"), String::new());
             let at_ms = now_ms();
-            let version = self.ledger.grants().get(vin, scope).map_or(1, |grant| grant.version + 1);
+            let known = read.loading.clone().unwrap_or_else(|| self.ledger.grants());
+            let version = known.get(vin, scope).map_or(1, |grant| grant.version + 1);
             let grant = Grant { state: State::Denied, since_ms: at_ms, expires_ms: None, source, note, version };
             Entry { at_ms, scope, grant, actor: Actor { who: String::new(), from: self.topic.to_string() } }
         })
@@ -153,6 +164,14 @@ impl Log {
 
     pub(super) fn next(&self) -> Vec<i64> {
         self.next.borrow().clone()
+    }
+
+    /// Whether the log ends, or has ever ended, before where it was read to.
+    pub(super) fn is_cut_off(&self, ends: &[i64]) -> bool {
+        if self.next.borrow().iter().zip(ends).any(|(next, end)| end < next) {
+            self.is_cut_off.store(true, Ordering::Relaxed);
+        }
+        self.is_cut_off.load(Ordering::Relaxed)
     }
 
     /// Waits until everything before `ends` was read.
