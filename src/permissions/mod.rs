@@ -10,9 +10,13 @@
 //! `filter` decides about one datum, `grants` is the snapshot, `store` is where grants live, `api` is how
 //! they are changed.
 
+pub mod api;
+pub mod audit;
+pub mod authority;
 pub mod filter;
 pub mod grant;
 pub mod grants;
+pub mod rfc3339;
 pub mod scope;
 
 use std::sync::Arc;
