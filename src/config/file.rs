@@ -11,6 +11,7 @@ use super::kafka;
 use super::section::Section;
 
 pub use super::kafka::KafkaValue;
+pub use super::permissions::file as permissions;
 
 /// A configuration file, read but not judged.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -63,6 +64,8 @@ pub struct FileConfig {
     pub connectivity_from_vehicles: Option<bool>,
     /// How the process ends (ours).
     pub shutdown: Shutdown,
+    /// Location permission (ours).
+    pub permissions: Option<permissions::Permissions>,
     /// What was found while reading; `resolve` reports it with the rest.
     pub(super) problems: Problems,
 }
@@ -216,6 +219,7 @@ impl FileConfig {
             connection_id_from_header: section.value("connection_id_from_header"),
             connectivity_from_vehicles: section.value("connectivity_from_vehicles"),
             shutdown: section.object("shutdown", Shutdown::read).unwrap_or_default(),
+            permissions: section.object("permissions", permissions::Permissions::read),
             problems: Problems::default(),
         };
         for dispatcher in ["kinesis", "pubsub", "zmq", "mqtt", "redis"] {

@@ -11,6 +11,7 @@ pub mod file;
 mod json;
 mod kafka;
 mod limits;
+mod permissions;
 pub mod resolve;
 mod routes;
 mod section;
@@ -24,6 +25,7 @@ use std::time::Duration;
 
 pub use env::Env;
 pub use error::{ConfigError, LoadError, Problems, Warning};
+pub use permissions::{ApiTls, ApiToken, PermissionStore, Permissions, PermissionsApi};
 pub use resolve::resolve;
 pub use syntax::SyntaxError;
 
@@ -56,6 +58,8 @@ pub struct Config {
     pub log: Log,
     /// How the process ends.
     pub shutdown: Shutdown,
+    /// What needs an owner's consent; `None`: nothing does.
+    pub permissions: Option<Permissions>,
 }
 
 /// The mTLS listener.

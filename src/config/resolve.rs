@@ -9,8 +9,8 @@ use tracing::level_filters::LevelFilter;
 use super::error::{ConfigError, Problems, Warning};
 use super::limits::{DAY, HOUR, MINUTE, SECOND, SHORTEST};
 use super::{
-    Admin, Config, DispatcherName, Dispatchers, Env, Log, Logger, OverLimit, Policy, RateLimit, Route, Shutdown,
-    Sqlite, Tls, file, kafka, limits, routes,
+    Admin, Config, DispatcherName, Dispatchers, Env, Kafka, Log, Logger, OverLimit, Policy, RateLimit, Route, Shutdown,
+    Sqlite, Tls, file, kafka, limits, permissions, routes,
 };
 
 /// The values of `log_level`.
@@ -30,6 +30,13 @@ pub fn resolve(mut file: file::FileConfig, env: &Env) -> Result<(Config, Vec<War
     let mut problems = std::mem::take(&mut file.problems);
     let routes = routes::resolve(&file, &mut problems);
     let tls = tls(&file, &mut problems);
+    let uses = |name| routes.iter().any(|route| route.dispatchers.contains(&name));
+    let permissions_use_kafka = file.permissions.as_ref().is_some_and(file::permissions::Permissions::uses_kafka);
+    let kafka = kafka::resolve(&file, uses(DispatcherName::Kafka) || permissions_use_kafka, &routes, &mut problems);
+    let permissions = file.permissions.as_ref().map(|section| {
+        let topics = permissions::Topics { namespace: file.namespace.as_deref().unwrap_or_default(), routes: &routes };
+        permissions::resolve(section, kafka.as_ref().filter(|_| permissions_use_kafka), &topics, &mut problems)
+    });
     let config = Config {
         listener: limits::listener(&file, tls, &mut problems),
         session: limits::session(&file.limits, file.connection_id_from_header.unwrap_or(true), &mut problems),
@@ -37,11 +44,12 @@ pub fn resolve(mut file: file::FileConfig, env: &Env) -> Result<(Config, Vec<War
             rate_limit: file.rate_limit.as_ref().and_then(|limit| rate_limit(limit, &mut problems)),
             connectivity_from_vehicles: file.connectivity_from_vehicles.unwrap_or(false),
         },
-        dispatchers: dispatchers(&file, &routes, &mut problems),
+        dispatchers: dispatchers(&file, &routes, kafka, &mut problems),
         routes,
         admin: admin(&file, &mut problems),
         log: log(&file, env, &mut problems),
         shutdown: shutdown(&file.shutdown, &mut problems),
+        permissions,
     };
     tracked_vins(&file.vins_signal_tracking_enabled, &mut problems);
     if problems.errors.is_empty() { Ok((config, problems.warnings)) } else { Err(problems) }
@@ -101,12 +109,17 @@ fn rate_limit(limit: &file::RateLimit, problems: &mut Problems) -> Option<RateLi
     Some(RateLimit { messages, interval, over_limit })
 }
 
-fn dispatchers(file: &file::FileConfig, routes: &[Route], problems: &mut Problems) -> Dispatchers {
+fn dispatchers(
+    file: &file::FileConfig,
+    routes: &[Route],
+    kafka: Option<Kafka>,
+    problems: &mut Problems,
+) -> Dispatchers {
     let uses = |name| routes.iter().any(|route| route.dispatchers.contains(&name));
     Dispatchers {
         namespace: file.namespace.clone().unwrap_or_default(),
         json: file.transmit_decoded_records.unwrap_or(false),
-        kafka: kafka::resolve(file, uses(DispatcherName::Kafka), routes, problems),
+        kafka: kafka.filter(|_| uses(DispatcherName::Kafka)),
         sqlite: sqlite(&file.sqlite, problems).filter(|_| uses(DispatcherName::Sqlite)),
         logger: Logger { verbose: file.logger.verbose.unwrap_or(false) },
     }
@@ -155,7 +168,7 @@ fn turned_on(key: &str, port: Option<i64>, problems: &mut Problems) -> Option<u1
     Some(problems.number(key, Some(port), 1..=65_535, 0))
 }
 
-fn address(key: &'static str, host: &str, port: u16, problems: &mut Problems) -> Option<SocketAddr> {
+pub(super) fn address(key: &'static str, host: &str, port: u16, problems: &mut Problems) -> Option<SocketAddr> {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     let found = match bare.parse::<IpAddr>() {
         Ok(ip) => Some(SocketAddr::new(ip, port)),

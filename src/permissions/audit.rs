@@ -13,8 +13,7 @@ use serde::Serialize;
 #[cfg(feature = "kafka")]
 pub use kafka::{Topic, TopicError};
 
-use super::authority::Entry;
-use super::{State, rfc3339};
+use super::{Entry, clock};
 
 /// Target of the log lines; `info`.
 pub const TARGET: &str = "fleet_telemetry::audit";
@@ -103,15 +102,12 @@ impl<'a> Form<'a> {
     fn of(audited: &'a AuditEntry) -> Self {
         let Entry { at_ms, scope, grant, actor } = &audited.entry;
         Self {
-            at: rfc3339::format(*at_ms),
+            at: clock::rfc3339(*at_ms),
             vin: &audited.vin,
             scope: scope.label(),
-            state: match grant.state {
-                State::Granted => "granted",
-                State::Denied => "denied",
-            },
-            since: rfc3339::format(grant.since_ms),
-            expires: grant.expires_ms.map(rfc3339::format),
+            state: grant.state.label(),
+            since: clock::rfc3339(grant.since_ms),
+            expires: grant.expires_ms.map(clock::rfc3339),
             source: &grant.source,
             note: &grant.note,
             version: grant.version,
@@ -132,8 +128,8 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
-    use crate::permissions::authority::Actor;
-    use crate::permissions::{Grant, Scope};
+    use crate::permissions::Actor;
+    use crate::permissions::{Grant, Scope, State};
 
     fn entry() -> AuditEntry {
         let grant = Grant {

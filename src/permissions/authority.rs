@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::audit::{self, AuditEntry};
+use super::clock::now_ms;
 use super::{Grant, Grants, Permissions, Scope, State};
+use crate::config;
 
 /// Who asks, from where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -155,10 +156,15 @@ struct Known {
 
 impl Authority {
     /// With no grants.
-    #[must_use]
-    pub fn in_memory(permissions: Arc<Permissions>) -> Arc<Self> {
+    ///
+    /// # Errors
+    /// None in this form.
+    pub async fn open(
+        _config: &config::Permissions,
+        permissions: Arc<Permissions>,
+    ) -> Result<Arc<Self>, std::convert::Infallible> {
         permissions.replace(Some(Grants::default()));
-        Arc::new(Self { permissions, known: Mutex::default() })
+        Ok(Arc::new(Self { permissions, known: Mutex::default() }))
     }
 
     /// Sets one entry; in force when this returns.
@@ -237,6 +243,12 @@ impl Authority {
 
 impl Known {
     fn change(&mut self, change: Change) -> Result<Changed, ChangeError> {
+        for (field, text, most) in [("source", &change.source, 256), ("note", &change.note, 1024)] {
+            if text.len() > most {
+                let reason = format!("is {} bytes long, at most {most} are allowed", text.len());
+                return Err(ChangeError::Invalid { field, value: text.chars().take(100).collect(), reason });
+            }
+        }
         let entries = self.vehicles.entry(change.vin.clone()).or_default();
         let before = entries.iter().find(|(scope, _)| *scope == change.scope).map(|(_, grant)| grant.clone());
         let actual = before.as_ref().map_or(0, |grant| grant.version);
@@ -266,9 +278,4 @@ impl Known {
         self.history.entry(change.vin).or_default().push(entry);
         Ok(Changed { grant, changed: true })
     }
-}
-
-fn now_ms() -> i64 {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)
 }

@@ -1,5 +1,7 @@
 //! What an owner has said about one scope of one vehicle.
 
+use std::fmt;
+
 /// Granted or denied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
@@ -7,6 +9,32 @@ pub enum State {
     Granted,
     /// The owner has refused, or taken it back.
     Denied,
+}
+
+impl State {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Granted, Self::Denied];
+
+    /// As files, the API and the metrics spell it.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Granted => "granted",
+            Self::Denied => "denied",
+        }
+    }
+
+    /// By its exact name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.label() == name)
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.label())
+    }
 }
 
 /// One entry of the store.
@@ -38,12 +66,25 @@ impl Grant {
     /// replay must not bring out what was withheld when it happened.
     #[must_use]
     pub fn covers(&self, created_ms: Option<i64>, now_ms: i64) -> bool {
-        let in_force = self.state == State::Granted
-            && self.since_ms <= now_ms
-            && self.expires_ms.is_none_or(|expires| now_ms < expires);
         let created_under_it =
-            created_ms.is_some_and(|created| created >= self.since_ms && created <= now_ms + MAX_SKEW_MS);
-        in_force && created_under_it
+            created_ms.is_some_and(|created| created >= self.since_ms && created <= now_ms.saturating_add(MAX_SKEW_MS));
+        self.is_in_force(now_ms) && created_under_it
+    }
+
+    /// Whether it is a consent that has begun and not ended.
+    #[must_use]
+    pub fn is_in_force(&self, now_ms: i64) -> bool {
+        self.state == State::Granted
+            && self.since_ms <= now_ms
+            && self.expires_ms.is_none_or(|expires| now_ms < expires)
+    }
+
+    /// Whether both say the same; the version does not matter.
+    #[must_use]
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        let Self { state, since_ms, expires_ms, source, note, version: _ } = self;
+        (state, since_ms, expires_ms, source, note)
+            == (&other.state, &other.since_ms, &other.expires_ms, &other.source, &other.note)
     }
 }
 

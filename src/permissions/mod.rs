@@ -13,16 +13,17 @@
 pub mod api;
 pub mod audit;
 pub mod authority;
+pub mod clock;
 pub mod filter;
 pub mod grant;
 pub mod grants;
-pub mod rfc3339;
 pub mod scope;
 
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+pub use authority::{Actor, Authority, Change, ChangeError, Changed, Entry, Health, ImportError, Imported, Page};
 pub use filter::{Action, Filter, Mode, Rules};
 pub use grant::{Grant, State};
 pub use grants::Grants;

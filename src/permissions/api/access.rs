@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::permissions::{Grant, Mode, Rules, Scope, State, rfc3339};
+use crate::permissions::{Grant, Mode, Rules, Scope, State, clock};
 
 /// What holds for one vehicle.
 #[derive(Debug, Serialize)]
@@ -65,7 +65,9 @@ impl Reason {
             Self::NotYetInForce => Some("wait until since"),
             Self::ConsentExpired => Some("ask the owner to consent again, then grant the scope anew"),
             Self::PermissionDenied => Some("ask the owner to consent, then grant the scope"),
-            Self::VehicleUnknown => Some("check the VIN; if it is right, ask the owner to consent, then grant the scope"),
+            Self::VehicleUnknown => {
+                Some("check the VIN; if it is right, ask the owner to consent, then grant the scope")
+            }
         }
     }
 }
@@ -79,8 +81,8 @@ impl Access {
             Answer {
                 allowed: reason.allows(),
                 reason,
-                since: grant.map(|grant| rfc3339::format(grant.since_ms)),
-                until: grant.and_then(|grant| grant.expires_ms).map(rfc3339::format),
+                since: grant.map(|grant| clock::rfc3339(grant.since_ms)),
+                until: grant.and_then(|grant| grant.expires_ms).map(clock::rfc3339),
                 enforced: rules.mode == Mode::Enforce && rules.enforced.contains(scope),
                 hint: reason.hint(),
             }

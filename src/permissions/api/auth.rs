@@ -11,31 +11,33 @@ use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::middleware::Next;
 use axum::response::Response;
+use rustls::ServerConfig;
 use rustls::pki_types::CertificateDer;
 use sha2::{Digest, Sha256};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::Api;
 use super::refusal::Refusal;
-use crate::config;
-use crate::listener::{Tls, TlsError};
+use super::tls::{self, TlsError};
+use crate::config::{self, ApiToken};
 use crate::logging::escape;
-use crate::permissions::authority::Actor;
+use crate::permissions::Actor;
 
-/// How callers prove that they may.
+/// How callers prove that they may: by the token, by a verified client certificate, or by either.
 #[derive(Debug)]
-pub enum Auth {
-    /// `Authorization: Bearer …`, over plain HTTP; for the loopback interface, or behind a proxy.
-    Token(Token),
-    /// A client certificate of our own authority.
-    Certificate(Arc<Tls>),
+pub struct Auth {
+    token: Option<Token>,
+    /// `None`: plain HTTP; for the loopback interface, or behind a proxy.
+    pub(super) tls: Option<Arc<ServerConfig>>,
 }
 
 /// Why nobody could call.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthError {
     /// Anybody could guess it.
-    #[error("permissions.api.token: {length} characters, at least {MIN_TOKEN_BYTES} are needed; `openssl rand -hex 32` makes one")]
+    #[error(
+        "permissions.api.token: {length} characters, at least {MIN_TOKEN_BYTES} are needed; `openssl rand -hex 32` makes one"
+    )]
     ShortToken {
         /// What it has.
         length: usize,
@@ -52,20 +54,32 @@ pub enum AuthError {
         source: std::io::Error,
     },
     /// A certificate cannot be used.
-    #[error("permissions.api.{0}")]
+    #[error(transparent)]
     Tls(#[from] TlsError),
+    /// No caller could prove anything.
+    #[error("permissions.api: neither a token nor tls.client_ca lets anybody in")]
+    NoWayIn,
 }
 
 /// Shortest token that is accepted, in bytes.
 pub const MIN_TOKEN_BYTES: usize = 16;
 
 impl Auth {
-    /// Callers show a certificate that chains to `files.ca_file`.
+    /// Reads the files that the section names.
     ///
     /// # Errors
-    /// [`AuthError::Tls`] names the key and the file.
-    pub fn certificates(files: &config::Tls) -> Result<Self, AuthError> {
-        Ok(Self::Certificate(Arc::new(Tls::load(files)?)))
+    /// [`AuthError`] names the key and the file.
+    pub fn open(section: &config::PermissionsApi) -> Result<Self, AuthError> {
+        let token = match &section.token {
+            None => None,
+            Some(ApiToken::Inline(token)) => Some(Token::new(token)?),
+            Some(ApiToken::File(path)) => Some(Token::read(path)?),
+        };
+        if token.is_none() && section.tls.as_ref().is_none_or(|files| files.client_ca.is_none()) {
+            return Err(AuthError::NoWayIn);
+        }
+        let tls = section.tls.as_ref().map(|files| tls::server_config(files, token.is_some())).transpose()?;
+        Ok(Self { token, tls: tls.map(Arc::new) })
     }
 }
 
@@ -85,14 +99,14 @@ impl Token {
         Ok(Self(Sha256::digest(token).into()))
     }
 
-    /// The first line of a file.
+    /// The contents of a file, without white space around them.
     ///
     /// # Errors
     /// As [`Self::new`], and [`AuthError::UnreadableToken`].
     pub fn read(path: &Path) -> Result<Self, AuthError> {
         let text = std::fs::read_to_string(path)
             .map_err(|source| AuthError::UnreadableToken { path: path.to_owned(), source })?;
-        Self::new(text.lines().next().unwrap_or_default().trim_end())
+        Self::new(text.trim())
     }
 
     /// In constant time, whatever the length.
@@ -138,11 +152,11 @@ pub(super) async fn authorize(
     mut request: Request,
     next: Next,
 ) -> Result<Response, Refusal> {
-    let who = match &api.auth {
-        Auth::Token(token) => bearer(request.headers()).filter(|sent| token.is(sent)).map(|_| "token".to_owned()),
-        Auth::Certificate(_) => peer.name,
+    let by_token = || {
+        let (token, sent) = (api.auth.token.as_ref()?, bearer(request.headers())?);
+        token.is(sent).then(|| "token".to_owned())
     };
-    let Some(who) = who else {
+    let Some(who) = peer.name.or_else(by_token) else {
         if let Some(skipped) = api.unauthorized.permit() {
             tracing::warn!(peer = %peer.address, skipped, "permissions_api_unauthorized");
         }

@@ -7,9 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::csv;
 use super::refusal::Refusal;
 use super::request::{self, Wish};
-use super::view;
-use crate::permissions::authority::{Actor, Change};
-use crate::permissions::{Grant, Scope, rfc3339};
+use crate::permissions::{Actor, Change};
+use crate::permissions::{Grant, Scope, clock};
 
 /// The form that is written, and the only one that is read.
 const VERSION: u64 = 1;
@@ -45,9 +44,9 @@ impl Row {
         Self {
             vin: vin.to_owned(),
             scope: scope.label().to_owned(),
-            state: view::state(grant.state).to_owned(),
-            since: Some(rfc3339::format(grant.since_ms)),
-            expires: grant.expires_ms.map(rfc3339::format),
+            state: grant.state.label().to_owned(),
+            since: Some(clock::rfc3339(grant.since_ms)),
+            expires: grant.expires_ms.map(clock::rfc3339),
             source: grant.source.clone(),
             note: grant.note.clone(),
         }

@@ -22,6 +22,7 @@ mod refusal;
 mod request;
 mod routes;
 mod serve;
+mod tls;
 mod transfer;
 mod vehicles;
 mod view;
@@ -36,9 +37,10 @@ use tokio::sync::Semaphore;
 pub use auth::{Auth, AuthError, MIN_TOKEN_BYTES, Token};
 pub use refusal::Code;
 pub use serve::serve;
+pub use tls::TlsError;
 
+use super::Authority;
 use super::Rules;
-use super::authority::Authority;
 use crate::logging::RateLimited;
 
 /// The description of the API, as it is served.
@@ -62,11 +64,5 @@ impl Api {
     #[must_use]
     pub fn new(authority: Arc<Authority>, rules: Rules, auth: Auth) -> Self {
         Self { authority, rules, auth, imports: Semaphore::new(1), unauthorized: RateLimited::default() }
-    }
-
-    /// Who may call, and how that is proved.
-    #[must_use]
-    pub fn auth(&self) -> &Auth {
-        &self.auth
     }
 }

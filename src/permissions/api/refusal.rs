@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use crate::permissions::Scope;
-use crate::permissions::authority::{ChangeError, Health, ImportError};
+use crate::permissions::{ChangeError, Health, ImportError};
 
 /// What programs can rely on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -19,10 +19,6 @@ pub enum Code {
     BadRequest,
     /// Nothing is known of this vehicle.
     VehicleUnknown,
-    /// The owner has not allowed it.
-    PermissionDenied,
-    /// The owner had allowed it, until then.
-    ConsentExpired,
     /// Somebody else has changed the entry in between.
     VersionConflict,
     /// Grants are changed somewhere else.
@@ -143,9 +139,8 @@ impl Refusal {
                 refusal.hint(format!("read the entry again and decide; it is now at version {actual} (0: no entry)"))
             }
             ChangeError::Invalid { field, value, reason } => Self::bad(*field, value, reason.to_string()),
-            ChangeError::ReadOnly => {
-                Self::new(StatusCode::FORBIDDEN, Code::ReadOnly, error.to_string()).hint("change the grants at their source")
-            }
+            ChangeError::ReadOnly => Self::new(StatusCode::FORBIDDEN, Code::ReadOnly, error.to_string())
+                .hint("change the grants at their source"),
             ChangeError::Store(_) => Self::unavailable(error.to_string()),
         }
     }

@@ -1,7 +1,7 @@
 //! What callers may say. Every refusal names the field, the value and what is allowed.
 
 use std::collections::{BTreeMap, HashMap};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{FromRequestParts, Path, Query};
@@ -14,13 +14,11 @@ use serde::de::DeserializeOwned;
 use serde_path_to_error::Segment;
 
 use super::refusal::{Refusal, scopes};
-use crate::permissions::authority::{Actor, Change};
-use crate::permissions::{Scope, State, rfc3339};
+use crate::permissions::{Actor, Change};
+use crate::permissions::{Scope, State, clock};
 
 /// Longest device id, in bytes; VINs have 17.
 const VIN_BYTES: usize = 64;
-/// Longest source or note, in characters.
-const TEXT_CHARS: usize = 500;
 /// From the request's headers to the end of its body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -44,7 +42,7 @@ impl Wish {
         if let (Some(expires), Some(text)) = (expires_ms, &self.expires)
             && expires <= since_ms.unwrap_or(now_ms)
         {
-            let since = rfc3339::format(since_ms.unwrap_or(now_ms));
+            let since = clock::rfc3339(since_ms.unwrap_or(now_ms));
             return Err(Refusal::bad("expires", text, format!("must be later than since, which is {since}")));
         }
         Ok(Change {
@@ -53,8 +51,8 @@ impl Wish {
             state: state(&self.state)?,
             since_ms,
             expires_ms,
-            source: text("source", self.source)?,
-            note: text("note", self.note)?,
+            source: self.source.unwrap_or_default(),
+            note: self.note.unwrap_or_default(),
             expected_version: self.expected_version,
             actor,
         })
@@ -74,27 +72,12 @@ pub(super) fn scope(text: &str) -> Result<Scope, Refusal> {
 }
 
 fn state(text: &str) -> Result<State, Refusal> {
-    match text {
-        "granted" => Ok(State::Granted),
-        "denied" => Ok(State::Denied),
-        _ => Err(Refusal::bad("state", text, "must be one of granted, denied")),
-    }
+    State::parse(text).ok_or_else(|| Refusal::bad("state", text, "must be one of granted, denied"))
 }
 
 fn time(field: &'static str, text: Option<&str>) -> Result<Option<i64>, Refusal> {
     let bad = |text| Refusal::bad(field, text, "must be a time by RFC 3339, such as 2026-01-31T08:00:00Z, or null");
-    text.map(|text| rfc3339::parse(text).ok_or_else(|| bad(text))).transpose()
-}
-
-fn text(field: &'static str, text: Option<String>) -> Result<String, Refusal> {
-    let text = text.unwrap_or_default();
-    if text.chars().count() > TEXT_CHARS {
-        return Err(Refusal::bad(field, &text, format!("must have at most {TEXT_CHARS} characters")));
-    }
-    if text.chars().any(char::is_control) {
-        return Err(Refusal::bad(field, &text, "must not have control characters or line breaks"));
-    }
-    Ok(text)
+    text.map(|text| clock::parse_rfc3339(text).ok_or_else(|| bad(text))).transpose()
 }
 
 /// Exactly one JSON document of the form `T`.
@@ -139,7 +122,8 @@ pub(super) fn if_match(headers: &HeaderMap) -> Result<Option<u64>, Refusal> {
     let Some(value) = headers.get(IF_MATCH) else { return Ok(None) };
     let text = String::from_utf8_lossy(value.as_bytes());
     let version = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).and_then(|text| text.parse().ok());
-    let bad = || Refusal::bad("if-match", &text, "must be one entity tag with a version, such as \"3\" with the quotes");
+    let bad =
+        || Refusal::bad("if-match", &text, "must be one entity tag with a version, such as \"3\" with the quotes");
     version.map(Some).ok_or_else(bad)
 }
 
@@ -212,9 +196,4 @@ impl Parameters {
             }
         }
     }
-}
-
-pub(super) fn now_ms() -> i64 {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)
 }

@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use super::auth::{self, Peer};
-use super::{Api, Auth, routes};
+use super::{Api, routes};
 use crate::logging::RateLimited;
 
 /// Connections; above, new ones wait in the kernel's backlog.
@@ -78,11 +78,10 @@ async fn connection(
     router: Router,
     stopped: watch::Receiver<()>,
 ) {
-    let tls = match &api.auth {
-        Auth::Token(_) => return requests(stream, Peer { address, name: None }, router, stopped).await,
-        Auth::Certificate(tls) => tls.current(),
+    let Some(tls) = &api.auth.tls else {
+        return requests(stream, Peer { address, name: None }, router, stopped).await;
     };
-    match tokio::time::timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(tls).accept(stream)).await {
+    match tokio::time::timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(Arc::clone(tls)).accept(stream)).await {
         Ok(Ok(stream)) => {
             let leaf = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
             let peer = Peer { address, name: leaf.map(auth::name) };

@@ -14,7 +14,7 @@ use super::Api;
 use super::document::{self, Row};
 use super::refusal::Refusal;
 use super::request::{self, Parameters};
-use crate::permissions::authority::Actor;
+use crate::permissions::{Actor, clock};
 
 /// Longest document of an import, in bytes.
 const DOCUMENT_BYTES: usize = 64 << 20;
@@ -48,7 +48,7 @@ pub(super) async fn import(
             Format::Json => document::from_json(&bytes)?,
             Format::Csv => document::from_csv(&bytes)?,
         };
-        let changes = document::changes(rows, &actor, request::now_ms())?;
+        let changes = document::changes(rows, &actor, clock::now_ms())?;
         api.authority.import(changes).await.map_err(|error| Refusal::of_import(&error))
     });
     let imported = importing.await.map_err(|_| Refusal::interrupted())??;

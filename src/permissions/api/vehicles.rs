@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::body::Body;
 use axum::extract::{Extension, State};
 use axum::http::HeaderMap;
 use axum::http::header::ETAG;
 use axum::response::{IntoResponse, Response};
-use axum::Json;
 use serde::Serialize;
 
 use super::Api;
@@ -15,7 +15,7 @@ use super::access::Access;
 use super::refusal::Refusal;
 use super::request::{self, Entry, Parameters, Vehicle, Wish};
 use super::view::{EntryView, GrantView, VehicleView};
-use crate::permissions::authority::{Actor, ChangeError};
+use crate::permissions::{Actor, ChangeError, clock};
 
 /// Longest body of a `PUT`, in bytes.
 const BODY_BYTES: usize = 1 << 20;
@@ -50,7 +50,7 @@ pub(super) async fn show(State(api): State<Arc<Api>>, Vehicle(vin): Vehicle) -> 
 pub(super) async fn access(State(api): State<Arc<Api>>, Vehicle(vin): Vehicle) -> Result<Json<Access>, Refusal> {
     Refusal::unless_known(&api.authority.health())?;
     let entries = api.authority.get(&vin);
-    Ok(Json(Access::check(vin, &api.rules, entries.as_deref(), request::now_ms())))
+    Ok(Json(Access::check(vin, &api.rules, entries.as_deref(), clock::now_ms())))
 }
 
 #[derive(Serialize)]
@@ -77,7 +77,7 @@ pub(super) async fn put(
         return Err(Refusal::bad("expected_version", &member.to_string(), message));
     }
     wish.expected_version = precondition.or(wish.expected_version);
-    let change = wish.change(vin.clone(), scope, actor, request::now_ms())?;
+    let change = wish.change(vin.clone(), scope, actor, clock::now_ms())?;
     // A caller that hangs up must not stop a change halfway.
     let changing = tokio::spawn(async move { api.authority.change(change).await });
     let changed = changing.await.map_err(|_| Refusal::interrupted())?.map_err(|error| refuse(&error, precondition))?;

@@ -4,15 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::permissions::authority::{Entry, Health};
-use crate::permissions::{Grant, Scope, State, rfc3339};
-
-pub(super) fn state(state: State) -> &'static str {
-    match state {
-        State::Granted => "granted",
-        State::Denied => "denied",
-    }
-}
+use crate::permissions::{Entry, Health};
+use crate::permissions::{Grant, Scope, clock};
 
 /// One entry.
 #[derive(Debug, Serialize)]
@@ -28,9 +21,9 @@ pub(super) struct GrantView {
 impl From<Grant> for GrantView {
     fn from(grant: Grant) -> Self {
         Self {
-            state: state(grant.state),
-            since: rfc3339::format(grant.since_ms),
-            expires: grant.expires_ms.map(rfc3339::format),
+            state: grant.state.label(),
+            since: clock::rfc3339(grant.since_ms),
+            expires: grant.expires_ms.map(clock::rfc3339),
             source: grant.source,
             note: grant.note,
             version: grant.version,
@@ -65,7 +58,7 @@ pub(super) struct EntryView {
 impl From<Entry> for EntryView {
     fn from(entry: Entry) -> Self {
         Self {
-            at: rfc3339::format(entry.at_ms),
+            at: clock::rfc3339(entry.at_ms),
             scope: entry.scope.label(),
             grant: entry.grant.into(),
             actor: entry.actor.who,
@@ -91,7 +84,7 @@ impl From<Health> for HealthView {
             Health::Loading => Self { status: "loading", ..Self::default() },
             Health::Lost { error } => Self { status: "lost", since: None, error: Some(error.to_string()) },
             Health::Stale { since_ms, error } => {
-                Self { status: "stale", since: Some(rfc3339::format(since_ms)), error: Some(error.to_string()) }
+                Self { status: "stale", since: Some(clock::rfc3339(since_ms)), error: Some(error.to_string()) }
             }
         }
     }

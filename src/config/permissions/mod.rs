@@ -1,0 +1,437 @@
+//! `permissions`: the rules, where grants live, and how they are changed.
+
+pub mod file;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use self::file::{Action as ActionValue, Api, Store};
+use super::error::{ConfigError, Problems};
+use super::limits::{DAY, HOUR, SECOND};
+use super::{Kafka, Route};
+use crate::permissions::{Action, Mode, Rules, Scope, Scopes};
+
+/// What needs an owner's consent.
+#[derive(Clone, Debug)]
+pub struct Permissions {
+    /// What is withheld, and how.
+    pub rules: Rules,
+    /// Where grants live.
+    pub store: PermissionStore,
+    /// How long the last known grants are kept when the store is lost; after that, everything is withheld.
+    pub max_stale: Duration,
+    /// How grants are changed; `None`: not over HTTP.
+    pub api: Option<PermissionsApi>,
+    /// A Kafka topic that every change is also written to.
+    pub audit_topic: Option<String>,
+    /// The section `kafka`; present exactly if the store or `audit_topic` uses it.
+    pub kafka: Option<Kafka>,
+}
+
+/// Where grants live.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PermissionStore {
+    /// A file of JSON, or of CSV by its extension.
+    File {
+        /// It.
+        path: PathBuf,
+    },
+    /// An SQLite database.
+    Sqlite {
+        /// The database file.
+        path: PathBuf,
+    },
+    /// A compacted Kafka topic.
+    Kafka {
+        /// Its whole name.
+        topic: String,
+    },
+}
+
+/// The HTTP listener for changes.
+#[derive(Clone, Debug)]
+pub struct PermissionsApi {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// The bearer token; `None`: only client certificates are let in.
+    pub token: Option<ApiToken>,
+    /// `None`: plain HTTP.
+    pub tls: Option<ApiTls>,
+}
+
+/// Where the bearer token comes from.
+#[derive(Clone, PartialEq, Eq)]
+pub enum ApiToken {
+    /// The configuration itself.
+    Inline(String),
+    /// The contents of a file, without white space around them.
+    File(PathBuf),
+}
+
+impl fmt::Debug for ApiToken {
+    /// Without the token.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Inline(_) => f.write_str("Inline(…)"),
+            Self::File(path) => f.debug_tuple("File").field(path).finish(),
+        }
+    }
+}
+
+/// TLS of the HTTP listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiTls {
+    /// PEM chain, leaf first.
+    pub cert: PathBuf,
+    /// PEM private key.
+    pub key: PathBuf,
+    /// PEM bundle; a client whose certificate chains to it needs no token.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// The topics that records go to, which grants must stay out of.
+pub(super) struct Topics<'a> {
+    pub(super) namespace: &'a str,
+    pub(super) routes: &'a [Route],
+}
+
+impl Topics<'_> {
+    fn contain(&self, topic: &str) -> bool {
+        self.routes.iter().any(|route| format!("{}_{}", self.namespace, route.topic) == topic)
+    }
+}
+
+/// Fills in defaults and checks everything.
+pub(super) fn resolve(
+    section: &file::Permissions,
+    kafka: Option<&Kafka>,
+    topics: &Topics<'_>,
+    problems: &mut Problems,
+) -> Permissions {
+    let store = store(section.store.as_ref(), problems);
+    check_topics(&store, section.audit_topic.as_deref(), topics, problems);
+    Permissions {
+        rules: rules(section, problems),
+        store,
+        max_stale: problems.duration("permissions.max_stale", section.max_stale, SECOND..=30 * DAY, HOUR),
+        api: section.api.as_ref().and_then(|section| api(section, problems)),
+        audit_topic: section.audit_topic.clone(),
+        kafka: kafka.cloned(),
+    }
+}
+
+fn rules(section: &file::Permissions, problems: &mut Problems) -> Rules {
+    let rules = Rules {
+        mode: mode(section.mode.as_deref(), problems),
+        action: action(section.action.as_ref(), problems),
+        // The stricter of two choices unless the operator makes the other one.
+        strict: section.strict.unwrap_or(true),
+        deny_unknown: deny_unknown(section.default.as_deref(), problems),
+        enforced: scopes(section.scopes.as_deref(), problems),
+    };
+    if rules.mode == Mode::Enforce && !rules.deny_unknown {
+        problems.advise(
+            "permissions.default",
+            "with \"allow\" the data of a vehicle pass although its owner has said nothing; \"deny\" withholds them",
+        );
+    }
+    rules
+}
+
+fn mode(mode: Option<&str>, problems: &mut Problems) -> Mode {
+    match mode {
+        Some("off") => Mode::Off,
+        Some("audit") => Mode::Audit,
+        Some("enforce") => Mode::Enforce,
+        Some(other) => {
+            problems.not_allowed("permissions.mode", other, "off, audit, enforce");
+            Mode::Enforce
+        }
+        None => {
+            let remedy = "give \"off\", \"audit\" (counts what would be withheld) or \"enforce\"";
+            problems.error(ConfigError::Missing { key: "permissions.mode", remedy });
+            Mode::Enforce
+        }
+    }
+}
+
+fn action(action: Option<&ActionValue>, problems: &mut Problems) -> Action {
+    match action {
+        None => Action::Drop,
+        Some(ActionValue::Named(name)) => match name.as_str() {
+            "drop" => Action::Drop,
+            "invalid" => Action::Invalid,
+            other => {
+                problems.not_allowed("permissions.action", other, "drop, invalid, {\"coarsen\": 0 to 7}");
+                Action::Drop
+            }
+        },
+        // Seven decimals of a degree are a centimetre.
+        Some(ActionValue::Coarsen(decimals)) => {
+            Action::Coarsen(problems.number("permissions.action.coarsen", Some(*decimals), 0..=7, 0))
+        }
+    }
+}
+
+fn deny_unknown(default: Option<&str>, problems: &mut Problems) -> bool {
+    match default {
+        None | Some("deny") => true,
+        Some("allow") => false,
+        Some(other) => {
+            problems.not_allowed("permissions.default", other, "deny, allow");
+            true
+        }
+    }
+}
+
+fn scopes(names: Option<&[String]>, problems: &mut Problems) -> Scopes {
+    let Some(names) = names else { return Scopes::NONE.with(Scope::VehicleLocation) };
+    if names.is_empty() {
+        let remedy = "name at least one, such as \"vehicle_location\", or leave the key out";
+        problems.error(ConfigError::Missing { key: "permissions.scopes", remedy });
+    }
+    names.iter().enumerate().fold(Scopes::NONE, |scopes, (at, name)| match Scope::parse(name) {
+        Some(scope) => scopes.with(scope),
+        None => {
+            let allowed = Scope::ALL.map(Scope::label).join(", ");
+            problems.not_allowed(format!("permissions.scopes[{at}]"), name, allowed);
+            scopes
+        }
+    })
+}
+
+fn store(section: Option<&Store>, problems: &mut Problems) -> PermissionStore {
+    let default = || PermissionStore::Sqlite { path: PathBuf::from("permissions.db") };
+    let store = match section {
+        None => default(),
+        Some(Store { file: Some(file), sqlite: None, kafka: None }) => PermissionStore::File {
+            path: required(
+                "permissions.store.file.path",
+                file.path.as_deref(),
+                "give a file, such as \"permissions.json\" or \"permissions.csv\"",
+                problems,
+            ),
+        },
+        Some(Store { file: None, sqlite: Some(sqlite), kafka: None }) => PermissionStore::Sqlite {
+            path: required(
+                "permissions.store.sqlite.path",
+                sqlite.path.as_deref().or(Some("permissions.db")),
+                "give a file, such as \"permissions.db\"",
+                problems,
+            ),
+        },
+        Some(Store { file: None, sqlite: None, kafka: Some(kafka) }) => PermissionStore::Kafka {
+            topic: required(
+                "permissions.store.kafka.topic",
+                kafka.topic.as_deref(),
+                "give a topic, such as \"permissions\"",
+                problems,
+            ),
+        },
+        Some(_) => {
+            let problem = "exactly one of file, sqlite, kafka must be given".to_owned();
+            problems.error(ConfigError::Conflict { key: "permissions.store", problem });
+            default()
+        }
+    };
+    check_built(&store, problems);
+    store
+}
+
+fn check_built(store: &PermissionStore, problems: &mut Problems) {
+    let missing = match store {
+        PermissionStore::Kafka { .. } if !cfg!(feature = "kafka") => "kafka",
+        PermissionStore::Sqlite { .. } if !cfg!(feature = "sqlite") => "sqlite",
+        _ => return,
+    };
+    let problem = format!("this build has no {missing}; choose another store");
+    problems.error(ConfigError::Conflict { key: "permissions.store", problem });
+}
+
+fn required<T: From<String>>(
+    key: &'static str,
+    value: Option<&str>,
+    remedy: &'static str,
+    problems: &mut Problems,
+) -> T {
+    if value.is_none_or(str::is_empty) {
+        problems.error(ConfigError::Missing { key, remedy });
+    }
+    T::from(value.unwrap_or_default().to_owned())
+}
+
+fn check_topics(store: &PermissionStore, audit: Option<&str>, topics: &Topics<'_>, problems: &mut Problems) {
+    let mut check = |key, topic: &str| {
+        if let Some(c) = topic.chars().find(|c| !c.is_ascii_alphanumeric() && !matches!(c, '.' | '_' | '-')) {
+            let problem = format!("{topic:?}: {c:?} cannot stand in a topic name");
+            problems.error(ConfigError::Conflict { key, problem });
+        } else if topics.contain(topic) {
+            let problem = format!("{topic:?} is where records go");
+            problems.error(ConfigError::Conflict { key, problem });
+        }
+    };
+    let grants = if let PermissionStore::Kafka { topic } = store { Some(topic.as_str()) } else { None };
+    if let Some(topic) = grants {
+        check("permissions.store.kafka.topic", topic);
+    }
+    let Some(audit) = audit else { return };
+    check("permissions.audit_topic", audit);
+    if audit.is_empty() {
+        let remedy = "give a topic, or leave the key out";
+        problems.error(ConfigError::Missing { key: "permissions.audit_topic", remedy });
+    } else if grants == Some(audit) {
+        let problem = format!("{audit:?} is where grants live");
+        problems.error(ConfigError::Conflict { key: "permissions.audit_topic", problem });
+    }
+}
+
+fn api(section: &Api, problems: &mut Problems) -> Option<PermissionsApi> {
+    if section.port.is_none() {
+        let remedy = "give a port (0 picks a free one)";
+        problems.error(ConfigError::Missing { key: "permissions.api.port", remedy });
+    }
+    let port = problems.number("permissions.api.port", section.port, 0..=65_535, 0);
+    let host = section.host.as_deref().filter(|host| !host.is_empty()).unwrap_or("127.0.0.1");
+    let address = super::resolve::address("permissions.api.host", host, port, problems);
+    let token = token(section, problems);
+    let tls = section.tls.as_ref().map(|tls| api_tls(tls, problems));
+    if token.is_none() && tls.as_ref().is_none_or(|tls| tls.client_ca.is_none()) {
+        let remedy = "give a token or token_file, or tls.client_ca to let clients in by certificate";
+        problems.error(ConfigError::Missing { key: "permissions.api.token", remedy });
+    }
+    let address = address?;
+    if !address.ip().is_loopback() && tls.is_none() {
+        problems.advise("permissions.api.host", "not loopback and without tls: the token is readable on the network");
+    }
+    Some(PermissionsApi { address, token, tls })
+}
+
+fn token(section: &Api, problems: &mut Problems) -> Option<ApiToken> {
+    /// Shorter ones can be guessed.
+    const SHORTEST_TOKEN: usize = 16;
+    match (section.token.as_deref(), section.token_file.as_deref()) {
+        (Some(_), Some(_)) => {
+            let problem = "also permissions.api.token_file is given; one of them must go".to_owned();
+            problems.error(ConfigError::Conflict { key: "permissions.api.token", problem });
+            None
+        }
+        (Some(token), None) => {
+            if token.is_empty() {
+                let remedy = "an empty token lets everybody in; give one of at least 16 characters";
+                problems.error(ConfigError::Missing { key: "permissions.api.token", remedy });
+            } else if token.len() < SHORTEST_TOKEN {
+                problems.advise("permissions.api.token", "shorter than 16 characters: easily guessed");
+            }
+            Some(ApiToken::Inline(token.to_owned()))
+        }
+        (None, Some(path)) => {
+            let path = required("permissions.api.token_file", Some(path), "give a file that holds the token", problems);
+            Some(ApiToken::File(path))
+        }
+        (None, None) => None,
+    }
+}
+
+fn api_tls(tls: &file::ApiTls, problems: &mut Problems) -> ApiTls {
+    ApiTls {
+        cert: required(
+            "permissions.api.tls.cert",
+            tls.cert.as_deref(),
+            "give the PEM certificate chain, leaf first",
+            problems,
+        ),
+        key: required("permissions.api.tls.key", tls.key.as_deref(), "give the PEM private key", problems),
+        client_ca: tls.client_ca.as_ref().map(|path| {
+            required("permissions.api.tls.client_ca", Some(path), "give a PEM bundle, or leave the key out", problems)
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{Config, Env, PermissionStore, Problems, file::FileConfig, resolve};
+    use crate::permissions::{Action, Mode, Scope};
+
+    fn load(permissions: &str) -> Result<Config, Problems> {
+        let text = format!(
+            r#"{{"port": 1, "tls": {{"ca_file": "a", "server_cert": "b", "server_key": "c"}}, "namespace": "t",
+                "records": {{"V": ["logger"]}}, "kafka": {{"bootstrap.servers": "x:1"}}, "permissions": {permissions}}}"#
+        );
+        resolve(FileConfig::parse(text.as_bytes()).unwrap(), &Env::default()).map(|(config, _)| config)
+    }
+
+    fn errors(permissions: &str) -> Vec<String> {
+        load(permissions).unwrap_err().errors.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn is_absent_without_its_section() {
+        assert!(load("null").unwrap().permissions.is_none());
+    }
+
+    #[test]
+    fn denies_and_is_strict_by_default_and_keeps_grants_in_sqlite() {
+        let permissions = load(r#"{"mode": "enforce"}"#).unwrap().permissions.unwrap();
+        assert_eq!(permissions.rules.mode, Mode::Enforce);
+        assert_eq!(permissions.rules.action, Action::Drop);
+        assert!(permissions.rules.deny_unknown && permissions.rules.strict);
+        assert!(permissions.rules.enforced.contains(Scope::VehicleLocation));
+        assert!(!permissions.rules.enforced.contains(Scope::Media));
+        assert_eq!(permissions.store, PermissionStore::Sqlite { path: "permissions.db".into() });
+        assert_eq!(permissions.max_stale.as_secs(), 3600);
+        assert!(permissions.api.is_none() && permissions.kafka.is_none());
+    }
+
+    #[test]
+    #[cfg(feature = "kafka")]
+    fn takes_kafkas_connection_from_its_section_although_no_route_uses_it() {
+        let config = load(r#"{"mode": "audit", "store": {"kafka": {"topic": "grants"}}}"#).unwrap();
+        assert!(config.dispatchers.kafka.is_none());
+        let permissions = config.permissions.unwrap();
+        assert_eq!(permissions.kafka.unwrap().properties["bootstrap.servers"], "x:1");
+    }
+
+    #[test]
+    fn reports_every_mistake_at_once_with_what_is_allowed() {
+        let found = errors(
+            r#"{"mode": "on", "default": "maybe", "action": {"coarsen": 9}, "scopes": ["location"], "max_stale": "1ms",
+                "store": {"file": {"path": "a"}, "sqlite": {}}, "audit_topic": "t_V", "api": {"token": "a", "token_file": "b"}}"#,
+        );
+        let expected = [
+            "permissions.store: exactly one of file, sqlite, kafka must be given",
+            "permissions.audit_topic: \"t_V\" is where records go",
+            "permissions.mode: unknown value \"on\", allowed are off, audit, enforce",
+            "permissions.action.coarsen: 9 is out of range, allowed is 0 to 7",
+            "permissions.default: unknown value \"maybe\", allowed are deny, allow",
+            "permissions.scopes[0]: unknown value \"location\", allowed are vehicle_location, charging, climate, media, security, driving",
+            "permissions.max_stale: 1ms is out of range, allowed is 1s to 2592000s",
+            "permissions.api.port: missing; give a port (0 picks a free one)",
+            "permissions.api.token: also permissions.api.token_file is given; one of them must go",
+        ];
+        for text in expected {
+            assert!(found.iter().any(|error| error == text), "{text}: {found:#?}");
+        }
+    }
+
+    #[test]
+    fn an_api_needs_a_way_to_let_clients_in() {
+        let found = errors(r#"{"mode": "off", "api": {"port": 1}}"#);
+        assert!(found[0].starts_with("permissions.api.token: missing"), "{found:?}");
+        assert!(errors(r#"{"mode": "off", "api": {"port": 1, "token": ""}}"#)[0].contains("lets everybody in"));
+        let config = load(r#"{"mode": "off", "api": {"port": 1, "token": "0123456789abcdef"}}"#).unwrap();
+        let api = config.permissions.unwrap().api.unwrap();
+        assert!(api.address.ip().is_loopback());
+        assert!(!format!("{api:?}").contains("0123456789abcdef"));
+    }
+
+    #[test]
+    fn an_action_of_another_form_is_named_with_the_forms_that_exist() {
+        let found = errors(r#"{"mode": "off", "action": {"blur": 1}}"#);
+        assert_eq!(
+            found,
+            ["permissions.action: expected \"drop\", \"invalid\" or {\"coarsen\": 0 to 7}, found an object"]
+        );
+    }
+}
