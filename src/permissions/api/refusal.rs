@@ -120,11 +120,6 @@ impl Refusal {
         Err(Self::unavailable(message))
     }
 
-    /// The task that made a change has died; whether the change was made is not known.
-    pub(super) fn interrupted() -> Self {
-        Self::unavailable("the change was interrupted; read the entry to see whether it was made".to_owned())
-    }
-
     fn unavailable(message: String) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, Code::StoreUnavailable, message)
             .hint("until the store is back, nothing that needs a grant is delivered or changed; GET /v1/health tells")

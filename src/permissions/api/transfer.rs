@@ -40,18 +40,14 @@ pub(super) async fn import(
     body: Body,
 ) -> Result<Response, Refusal> {
     let format = content_type(&headers)?;
-    // A caller that hangs up must not stop an import halfway; the permit goes along.
-    let importing = tokio::spawn(async move {
-        let _turn = api.imports.acquire().await.expect("the semaphore is never closed");
-        let bytes = request::body(body, DOCUMENT_BYTES).await?;
-        let rows = match format {
-            Format::Json => document::from_json(&bytes)?,
-            Format::Csv => document::from_csv(&bytes)?,
-        };
-        let changes = document::changes(rows, &actor, clock::now_ms())?;
-        api.authority.import(changes).await.map_err(|error| Refusal::of_import(&error))
-    });
-    let imported = importing.await.map_err(|_| Refusal::interrupted())??;
+    let _turn = api.imports.acquire().await.expect("the semaphore is never closed");
+    let bytes = request::body(body, DOCUMENT_BYTES).await?;
+    let rows = match format {
+        Format::Json => document::from_json(&bytes)?,
+        Format::Csv => document::from_csv(&bytes)?,
+    };
+    let changes = document::changes(rows, &actor, clock::now_ms())?;
+    let imported = api.authority.import(changes).await.map_err(|error| Refusal::of_import(&error))?;
     Ok(Json(ImportedView { changed: imported.changed, unchanged: imported.unchanged }).into_response())
 }
 

@@ -78,9 +78,7 @@ pub(super) async fn put(
     }
     wish.expected_version = precondition.or(wish.expected_version);
     let change = wish.change(vin.clone(), scope, actor, clock::now_ms())?;
-    // A caller that hangs up must not stop a change halfway.
-    let changing = tokio::spawn(async move { api.authority.change(change).await });
-    let changed = changing.await.map_err(|_| Refusal::interrupted())?.map_err(|error| refuse(&error, precondition))?;
+    let changed = api.authority.change(change).await.map_err(|error| refuse(&error, precondition))?;
     let tag = format!("\"{}\"", changed.grant.version);
     let view = ChangedView { vin, scope: scope.label(), changed: changed.changed, grant: changed.grant.into() };
     Ok(([(ETAG, tag)], Json(view)).into_response())
