@@ -13,7 +13,7 @@ enum Kind {
 
 use Kind::{Counter, Gauge, Histogram};
 
-const FAMILIES: [(Kind, &str, &str); 26] = [
+const FAMILIES: [(Kind, &str, &str); 29] = [
     // Streaming.
     (Counter, "rate_limit_exceeded_total", "Messages over the rate limit."),
     (Counter, "record_too_big_total", "Messages longer than limits.max_message_bytes."),
@@ -34,6 +34,10 @@ const FAMILIES: [(Kind, &str, &str); 26] = [
     (Gauge, "dispatcher_unsettled_records", "Records that a dispatcher has taken and not yet settled."),
     (Counter, "dispatcher_dropped_receipts_total", "Records that a dispatcher let go without an outcome; never acked."),
     (Histogram, "delivery_seconds", "Time from the hand-off of a record to its confirmed delivery."),
+    // Permissions.
+    (Gauge, "permission_grants", "Entries of the permission store; an expired consent counts as granted."),
+    (Gauge, "permission_store_healthy", "1 while what is in force is what the permission store says, else 0."),
+    (Counter, "permission_changes_total", "Changes of entries that were made here."),
     // The process.
     (Gauge, "uptime_sec", "Seconds since the start."),
     (Gauge, "num_connections", "Connections of vehicles."),

@@ -1,281 +1,115 @@
-//! The only writer of grants. In this form they live in memory.
+//! The one writer of grants: decides about changes, has the store keep them, puts them in force.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::time::Duration;
 
-use super::audit::{self, AuditEntry};
-use super::clock::now_ms;
-use super::{Grant, Grants, Permissions, Scope, State};
+use super::Permissions;
+use super::change::{Change, ChangeError, Changed, Entry, ImportError, Imported};
+use super::grant::Grant;
+use super::ledger::{Health, Ledger};
+use super::scope::Scope;
+use super::store::{OpenError, Store, StoreError};
 use crate::config;
 
-/// Who asks, from where.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Actor {
-    /// "token", or the common name of a client certificate.
-    pub who: String,
-    /// The peer's address.
-    pub from: String,
+/// Owns the store. While it lives, what others change there comes into force within a second.
+pub struct Authority {
+    store: Store,
+    ledger: Arc<Ledger>,
 }
 
-/// What somebody wants an entry to be.
-#[derive(Clone, Debug)]
-pub struct Change {
-    /// The vehicle.
-    pub vin: String,
-    /// The scope.
-    pub scope: Scope,
-    /// Granted or denied.
-    pub state: State,
-    /// `None`: from now on.
-    pub since_ms: Option<i64>,
-    /// Until when, exclusive.
-    pub expires_ms: Option<i64>,
-    /// For people.
-    pub source: String,
-    /// For people.
-    pub note: String,
-    /// The version that must be current; 0: no entry.
-    pub expected_version: Option<u64>,
-    /// Who asks.
-    pub actor: Actor,
-}
-
-/// What has become of a change.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Changed {
-    /// The entry as it is now.
-    pub grant: Grant,
-    /// Whether it was different before.
-    pub changed: bool,
-}
-
-/// Why an entry is as it was.
-#[derive(Debug, thiserror::Error)]
-pub enum ChangeError {
-    /// Somebody else was faster.
-    #[error("expected version {expected}, the entry is at version {actual}")]
-    Conflict {
-        /// What the caller has seen.
-        expected: u64,
-        /// What there is; 0: no entry.
-        actual: u64,
-    },
-    /// A value that no entry can have.
-    #[error("{field} {value:?}: {reason}")]
-    Invalid {
-        /// Which one.
-        field: &'static str,
-        /// As it came.
-        value: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// The store is written by somebody else.
-    #[error("the store is read-only")]
-    ReadOnly,
-    /// The store does not work.
-    #[error("the store is not available: {0}")]
-    Store(String),
-}
-
-/// Why nothing was imported.
-#[derive(Debug, thiserror::Error)]
-#[error("row {row}: {error}")]
-pub struct ImportError {
-    /// Index into the list, from 0.
-    pub row: usize,
-    /// What is wrong with it.
-    pub error: ChangeError,
-}
-
-/// What has become of an import.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Imported {
-    /// Entries that were different before.
-    pub changed: usize,
-    /// Entries that were so already.
-    pub unchanged: usize,
-}
-
-/// Vehicles in the order of their VINs.
-#[derive(Clone, Debug)]
+/// A part of all vehicles, by VIN.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Page {
-    /// With their entries.
+    /// The vehicles and what their owners have said.
     pub vehicles: Vec<(String, Vec<(Scope, Grant)>)>,
-    /// Where to go on, if there is more.
+    /// Where the next page begins (after this VIN); `None`: there is none.
     pub next: Option<String>,
 }
 
-/// One change of the past.
-#[derive(Clone, Debug)]
-pub struct Entry {
-    /// When, in milliseconds since the epoch.
-    pub at_ms: i64,
-    /// Of what.
-    pub scope: Scope,
-    /// The entry as it was from then on.
-    pub grant: Grant,
-    /// By whom.
-    pub actor: Actor,
-}
-
-/// Whether the grants are known.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Health {
-    /// They are.
-    Loaded,
-    /// As of some time ago; the store does not answer.
-    Stale {
-        /// Since when, in milliseconds since the epoch.
-        since_ms: i64,
-        /// Why.
-        error: String,
-    },
-    /// No more; everything is withheld.
-    Lost {
-        /// Why.
-        error: String,
-    },
-    /// Not yet; everything is withheld.
-    Loading,
-}
-
-/// The only writer of grants.
-#[derive(Debug)]
-pub struct Authority {
-    permissions: Arc<Permissions>,
-    known: Mutex<Known>,
-}
-
-#[derive(Clone, Debug, Default)]
-struct Known {
-    grants: Grants,
-    vehicles: BTreeMap<String, Vec<(Scope, Grant)>>,
-    history: BTreeMap<String, Vec<Entry>>,
+impl std::fmt::Debug for Authority {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Authority").field("store", &self.store).field("health", &self.health()).finish()
+    }
 }
 
 impl Authority {
-    /// With no grants.
+    /// Opens the store. When the future is ready, all grants are loaded and in force in `permissions`.
+    ///
+    /// Metrics are registered with the current recorder by the call itself, before the first `await`.
     ///
     /// # Errors
-    /// None in this form.
-    pub async fn open(
-        _config: &config::Permissions,
+    /// [`OpenError`] names the file or topic and what is wrong with it.
+    pub fn open(
+        config: &config::Permissions,
         permissions: Arc<Permissions>,
-    ) -> Result<Arc<Self>, std::convert::Infallible> {
-        permissions.replace(Some(Grants::default()));
-        Ok(Arc::new(Self { permissions, known: Mutex::default() }))
-    }
-
-    /// Sets one entry; in force when this returns.
-    ///
-    /// # Errors
-    /// [`ChangeError`].
-    pub async fn change(&self, change: Change) -> Result<Changed, ChangeError> {
-        let mut known = self.known();
-        let changed = known.change(change)?;
-        self.permissions.replace(Some(known.grants.clone()));
-        Ok(changed)
-    }
-
-    /// Sets all entries or none.
-    ///
-    /// # Errors
-    /// [`ImportError`].
-    pub async fn import(&self, changes: Vec<Change>) -> Result<Imported, ImportError> {
-        let mut known = self.known();
-        let mut next = known.clone();
-        let mut imported = Imported { changed: 0, unchanged: 0 };
-        for (row, change) in changes.into_iter().enumerate() {
-            match next.change(change).map_err(|error| ImportError { row, error })?.changed {
-                true => imported.changed += 1,
-                false => imported.unchanged += 1,
-            }
+    ) -> impl Future<Output = Result<Arc<Self>, OpenError>> + Send + use<> {
+        let ledger = Arc::new(Ledger::new(permissions, config.max_stale));
+        let config = config.clone();
+        async move {
+            let store = Store::open(&config, &ledger).await?;
+            // Four looks until the grants are lost.
+            let period = (config.max_stale / 4).clamp(Duration::from_millis(10), Duration::from_secs(1));
+            tokio::spawn(Ledger::watch(Arc::downgrade(&ledger), period));
+            Ok(Arc::new(Self { store, ledger }))
         }
-        *known = next;
-        self.permissions.replace(Some(known.grants.clone()));
-        Ok(imported)
     }
 
-    /// What is known of one vehicle.
+    /// Makes one change: durable in the store and in force here when this returns.
+    ///
+    /// It is made, or not, even if the caller does not wait for it.
+    ///
+    /// # Errors
+    /// [`ChangeError`]; after [`ChangeError::Store`] the change may have been made or not: make it again.
+    pub async fn change(&self, change: Change) -> Result<Changed, ChangeError> {
+        let mut changed = self.commit(vec![change]).await.map_err(|refused| refused.error)?;
+        Ok(changed.remove(0))
+    }
+
+    /// Makes many changes. File and SQLite make all or none; Kafka checks all first, and if it fails in the
+    /// middle, some of them have been made.
+    ///
+    /// # Errors
+    /// The first row that is refused, or what is wrong with the store.
+    pub async fn import(&self, changes: Vec<Change>) -> Result<Imported, ImportError> {
+        let outcomes = self.commit(changes).await?;
+        let changed = outcomes.iter().filter(|outcome| outcome.changed).count();
+        Ok(Imported { changed, unchanged: outcomes.len() - changed })
+    }
+
+    /// What the owner of `vin` has said; `None`: nothing.
     #[must_use]
     pub fn get(&self, vin: &str) -> Option<Vec<(Scope, Grant)>> {
-        self.known().vehicles.get(vin).cloned()
+        self.ledger.grants().vehicle(vin).map(|vehicle| vehicle.all().to_vec())
     }
 
-    /// Vehicles behind `after`.
+    /// Up to `limit` vehicles after `after`, by VIN.
     #[must_use]
     pub fn list(&self, after: Option<&str>, limit: usize) -> Page {
-        use std::ops::Bound::{Excluded, Unbounded};
-        let known = self.known();
-        let from = after.map_or(Unbounded, Excluded);
-        let mut vehicles: Vec<_> = known
-            .vehicles
-            .range::<str, _>((from, Unbounded))
-            .take(limit + 1)
-            .map(|(vin, scopes)| (vin.clone(), scopes.clone()))
-            .collect();
-        let more = vehicles.len() > limit;
-        vehicles.truncate(limit);
-        let next = vehicles.last().filter(|_| more).map(|(vin, _)| vin.clone());
-        Page { vehicles, next }
+        self.ledger.page(after, limit)
     }
 
-    /// What has changed, newest first.
+    /// The latest `limit` changes of `vin`, newest first: with SQLite all that were ever made, otherwise those
+    /// that this process has seen, at most 100 (Kafka: and those that
+    /// compaction had left when it started).
     ///
     /// # Errors
-    /// [`ChangeError::Store`].
+    /// When the store cannot be read.
     pub async fn history(&self, vin: &str, limit: usize) -> Result<Vec<Entry>, ChangeError> {
-        let known = self.known();
-        Ok(known.history.get(vin).into_iter().flatten().rev().take(limit).cloned().collect())
+        Ok(self.store.history(vin.to_owned(), limit).await?)
     }
 
-    /// Whether the grants are known.
+    /// How the store is.
     #[must_use]
     pub fn health(&self) -> Health {
-        Health::Loaded
+        self.ledger.health()
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Known {
-    fn change(&mut self, change: Change) -> Result<Changed, ChangeError> {
-        for (field, text, most) in [("source", &change.source, 256), ("note", &change.note, 1024)] {
-            if text.len() > most {
-                let reason = format!("is {} bytes long, at most {most} are allowed", text.len());
-                return Err(ChangeError::Invalid { field, value: text.chars().take(100).collect(), reason });
-            }
-        }
-        let entries = self.vehicles.entry(change.vin.clone()).or_default();
-        let before = entries.iter().find(|(scope, _)| *scope == change.scope).map(|(_, grant)| grant.clone());
-        let actual = before.as_ref().map_or(0, |grant| grant.version);
-        if let Some(expected) = change.expected_version.filter(|expected| *expected != actual) {
-            return Err(ChangeError::Conflict { expected, actual });
-        }
-        let now = now_ms();
-        let kept = before.as_ref().filter(|grant| grant.state == change.state).map(|grant| grant.since_ms);
-        let grant = Grant {
-            state: change.state,
-            since_ms: change.since_ms.or(kept).unwrap_or(now),
-            expires_ms: change.expires_ms,
-            source: change.source,
-            note: change.note,
-            version: actual,
-        };
-        if before.as_ref() == Some(&grant) {
-            return Ok(Changed { grant, changed: false });
-        }
-        let grant = Grant { version: actual + 1, ..grant };
-        entries.retain(|(scope, _)| *scope != change.scope);
-        entries.push((change.scope, grant.clone()));
-        entries.sort_by_key(|(scope, _)| *scope);
-        self.grants.set(&change.vin, change.scope, grant.clone());
-        let entry = Entry { at_ms: now, scope: change.scope, grant: grant.clone(), actor: change.actor };
-        audit::log(&AuditEntry { vin: change.vin.clone(), entry: entry.clone() });
-        self.history.entry(change.vin).or_default().push(entry);
-        Ok(Changed { grant, changed: true })
+    async fn commit(&self, changes: Vec<Change>) -> Result<Vec<Changed>, ImportError> {
+        let store = self.store.clone();
+        // A task of its own: a client that goes away must not leave a change in the store and not in force.
+        let committed = tokio::spawn(async move { store.commit(changes).await });
+        let planned =
+            committed.await.unwrap_or_else(|_| Err(ImportError { row: 0, error: StoreError::Ended.into() }))?;
+        Ok(planned.iter().map(super::change::Planned::outcome).collect())
     }
 }

@@ -8,26 +8,33 @@
 //!
 //! `scope` names what can be granted and which fields belong to it, `grant` is what an owner said,
 //! `filter` decides about one datum, `grants` is the snapshot, `store` is where grants live, `api` is how
-//! they are changed.
+//! they are changed. `authority` is the one writer: it decides about changes (`change`), has the store keep them,
+//! and puts them in force through `ledger`, which also withholds everything when the store is lost for too long.
 
 pub mod api;
 pub mod audit;
 pub mod authority;
+mod change;
 pub mod clock;
 pub mod filter;
 pub mod grant;
 pub mod grants;
+mod ledger;
 pub mod scope;
+mod store;
 
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-pub use authority::{Actor, Authority, Change, ChangeError, Changed, Entry, Health, ImportError, Imported, Page};
+pub use authority::{Authority, Page};
+pub use change::{Actor, Change, ChangeError, Changed, Entry, ImportError, Imported};
 pub use filter::{Action, Filter, Mode, Rules};
 pub use grant::{Grant, State};
-pub use grants::Grants;
+pub use grants::{Grants, Vehicle};
+pub use ledger::Health;
 pub use scope::{Scope, Scopes};
+pub use store::{OpenError, StoreError, format};
 
 /// What sessions share: the rules, which are fixed, and the grants, which change.
 #[derive(Debug)]

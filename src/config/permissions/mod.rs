@@ -10,6 +10,7 @@ use std::time::Duration;
 use self::file::{Action as ActionValue, Api, Store};
 use super::error::{ConfigError, Problems};
 use super::limits::{DAY, HOUR, SECOND};
+use super::resolve::address;
 use super::{Kafka, Route};
 use crate::permissions::{Action, Mode, Rules, Scope, Scopes};
 
@@ -294,7 +295,7 @@ fn api(section: &Api, problems: &mut Problems) -> Option<PermissionsApi> {
     }
     let port = problems.number("permissions.api.port", section.port, 0..=65_535, 0);
     let host = section.host.as_deref().filter(|host| !host.is_empty()).unwrap_or("127.0.0.1");
-    let address = super::resolve::address("permissions.api.host", host, port, problems);
+    let address = address("permissions.api.host", host, port, problems);
     let token = token(section, problems);
     let tls = section.tls.as_ref().map(|tls| api_tls(tls, problems));
     if token.is_none() && tls.as_ref().is_none_or(|tls| tls.client_ca.is_none()) {

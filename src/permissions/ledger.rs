@@ -1,0 +1,275 @@
+//! What is known of the grants, how fresh that is, and what of it is in force.
+//!
+//! ```text
+//!            load                    trouble, or silence             for max_stale
+//!  Loading ───────▶ Loaded ─────────────────────────────▶ Stale ─────────────────▶ Lost
+//!  withholds          ▲      in force: what is known         │                       │ withholds
+//!                     └──────────── confirm ─────────────────┴───────────────────────┘
+//! ```
+
+use std::collections::BTreeSet;
+use std::ops::Bound;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use metrics::{Counter, Gauge, counter, gauge};
+
+use super::change::Entry;
+use super::clock::{now_ms, rfc3339};
+use super::grant::{Grant, State};
+use super::grants::Grants;
+use super::scope::Scope;
+use super::{Permissions, authority::Page};
+use crate::logging::RateLimited;
+
+/// How the store is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// It has not been read yet; everything is withheld.
+    Loading,
+    /// What is in force is what it says.
+    Loaded,
+    /// It cannot be read any more; the last known grants are in force.
+    Stale {
+        /// When it could be read last; milliseconds since the epoch.
+        since_ms: i64,
+        /// Why it cannot.
+        error: String,
+    },
+    /// It could not be read for too long; everything is withheld.
+    Lost {
+        /// Why it cannot.
+        error: String,
+    },
+}
+
+/// What is known. The stores tell it, and nobody else calls [`Permissions::replace`].
+pub(super) struct Ledger {
+    permissions: Arc<Permissions>,
+    max_stale: Duration,
+    /// A std mutex: held for microseconds, and never across an `await`. Replacing the snapshot happens under it,
+    /// so that snapshots come into force in the order in which they were made.
+    known: Mutex<Known>,
+    metrics: Metrics,
+    complaints: RateLimited,
+}
+
+struct Known {
+    grants: Grants,
+    vins: BTreeSet<Arc<str>>,
+    is_loaded: bool,
+    /// When the store was last seen to say what is known.
+    seen: (Instant, i64),
+    trouble: Option<String>,
+    is_lost: bool,
+}
+
+/// A store that says nothing for so long is in trouble; every store looks at least once a second.
+const SILENCE: Duration = Duration::from_secs(10);
+
+impl Ledger {
+    /// Registers its metrics with the current recorder.
+    pub(super) fn new(permissions: Arc<Permissions>, max_stale: Duration) -> Self {
+        let known = Known {
+            grants: Grants::default(),
+            vins: BTreeSet::new(),
+            is_loaded: false,
+            seen: (Instant::now(), now_ms()),
+            trouble: None,
+            is_lost: false,
+        };
+        let metrics = Metrics::register();
+        metrics.healthy.set(0);
+        Self { permissions, max_stale, known: Mutex::new(known), metrics, complaints: RateLimited::default() }
+    }
+
+    /// The store was read whole.
+    pub(super) fn load(&self, grants: Grants) {
+        let mut known = self.known();
+        known.vins = grants.vins().cloned().collect();
+        self.metrics.count_all(&grants);
+        known.grants = grants;
+        known.is_loaded = true;
+        self.publish(&known);
+    }
+
+    /// Entries have changed: each `Some` is set, each `None` removed. In force when this returns.
+    pub(super) fn apply<'a>(&self, changes: impl IntoIterator<Item = (&'a str, Scope, Option<Grant>)>) {
+        let mut known = self.known();
+        for (vin, scope, grant) in changes {
+            let after = grant.as_ref().map(|grant| grant.state);
+            let before = match grant {
+                Some(grant) => known.grants.set(vin, scope, grant),
+                None => known.grants.remove(vin, scope),
+            };
+            self.metrics.count(before.map(|grant| grant.state), after);
+            if known.grants.vehicle(vin).is_none() {
+                known.vins.remove(vin);
+            } else if !known.vins.contains(vin) {
+                known.vins.insert(vin.into());
+            }
+        }
+        self.publish(&known);
+    }
+
+    /// A change that was made here, after the store has it and it is in force: one line and one count.
+    pub(super) fn announce(&self, vin: &str, entry: &Entry, state: &'static str) {
+        let Entry { scope, grant, actor, .. } = entry;
+        self.metrics.changes(*scope, state).increment(1);
+        tracing::info!(
+            target: "fleet_telemetry::audit",
+            activity = true,
+            vin,
+            scope = scope.label(),
+            state,
+            since = rfc3339(grant.since_ms),
+            expires = grant.expires_ms.map(rfc3339),
+            version = grant.version,
+            actor = actor.who,
+            from = actor.from,
+            source = grant.source,
+            "permission_changed"
+        );
+    }
+
+    /// The store was seen to say what is known.
+    pub(super) fn confirm(&self) {
+        let mut known = self.known();
+        let was_ill = known.trouble.take().is_some();
+        known.seen = (Instant::now(), now_ms());
+        self.metrics.healthy.set(1);
+        if std::mem::take(&mut known.is_lost) {
+            self.publish(&known);
+        }
+        if was_ill {
+            tracing::info!("permission_store_recovered");
+        }
+    }
+
+    /// The store cannot be read.
+    pub(super) fn trouble(&self, error: String) {
+        let mut known = self.known();
+        self.metrics.healthy.set(0);
+        if known.trouble.as_ref() != Some(&error)
+            && let Some(skipped) = self.complaints.permit()
+        {
+            tracing::error!(error, skipped, "permission_store_unhealthy");
+        }
+        known.trouble = Some(error);
+    }
+
+    /// Watches the time while the ledger is in use. Apart from the stores, since they may hang.
+    pub(super) async fn watch(ledger: Weak<Self>, period: Duration) {
+        let mut ticks = tokio::time::interval(period);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let Some(ledger) = ledger.upgrade() else { return };
+            ledger.tick();
+        }
+    }
+
+    fn tick(&self) {
+        let (silence, has_trouble) = {
+            let known = self.known();
+            (known.seen.0.elapsed(), known.trouble.is_some())
+        };
+        if silence >= SILENCE.min(self.max_stale) && !has_trouble {
+            self.trouble(format!("the store has not answered for {silence:.1?}"));
+        }
+        let mut known = self.known();
+        if known.is_loaded && !known.is_lost && known.seen.0.elapsed() >= self.max_stale {
+            known.is_lost = true;
+            self.publish(&known);
+            let error = known.trouble.as_deref().unwrap_or_default();
+            tracing::error!(error, max_stale = ?self.max_stale, "permission_store_lost");
+        }
+    }
+
+    pub(super) fn health(&self) -> Health {
+        let known = self.known();
+        let error = known.trouble.clone();
+        match error {
+            _ if !known.is_loaded => Health::Loading,
+            Some(error) if known.is_lost => Health::Lost { error },
+            Some(error) => Health::Stale { since_ms: known.seen.1, error },
+            None => Health::Loaded,
+        }
+    }
+
+    pub(super) fn grants(&self) -> Grants {
+        self.known().grants.clone()
+    }
+
+    /// Up to `limit` vehicles after `after`, by VIN.
+    pub(super) fn page(&self, after: Option<&str>, limit: usize) -> Page {
+        let (vins, grants) = {
+            let known = self.known();
+            let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+            let vins = known.vins.range::<str, _>((start, Bound::Unbounded)).take(limit.saturating_add(1));
+            (vins.cloned().collect::<Vec<_>>(), known.grants.clone())
+        };
+        let more = vins.len() > limit;
+        let vehicles: Vec<_> = vins
+            .iter()
+            .take(limit)
+            .filter_map(|vin| Some((vin.to_string(), grants.vehicle(vin)?.all().to_vec())))
+            .collect();
+        let next = vehicles.last().filter(|_| more).map(|(vin, _)| vin.clone());
+        Page { vehicles, next }
+    }
+
+    fn publish(&self, known: &Known) {
+        let is_known = known.is_loaded && !known.is_lost;
+        self.permissions.replace(is_known.then(|| known.grants.clone()));
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// As [`Ledger::announce`] calls an entry that is not there any more.
+pub(super) const REMOVED: &str = "removed";
+
+const STATES: [&str; 3] = ["granted", "denied", REMOVED];
+
+struct Metrics {
+    healthy: Gauge,
+    /// By state.
+    grants: [Gauge; State::ALL.len()],
+    /// By scope and state.
+    changes: [[Counter; STATES.len()]; Scope::ALL.len()],
+}
+
+impl Metrics {
+    fn register() -> Self {
+        Self {
+            healthy: gauge!("permission_store_healthy"),
+            grants: State::ALL.map(|state| gauge!("permission_grants", "state" => state.label())),
+            changes: Scope::ALL.map(|scope| {
+                STATES.map(|state| counter!("permission_changes_total", "scope" => scope.label(), "state" => state))
+            }),
+        }
+    }
+
+    fn changes(&self, scope: Scope, state: &str) -> &Counter {
+        let at = STATES.iter().position(|known| *known == state).expect("states have one of three names");
+        &self.changes[scope as usize][at]
+    }
+
+    fn count_all(&self, grants: &Grants) {
+        let mut counts = [0_u32; State::ALL.len()];
+        grants.iter().for_each(|(_, _, grant)| counts[grant.state as usize] += 1);
+        self.grants.iter().zip(counts).for_each(|(gauge, count)| gauge.set(count));
+    }
+
+    fn count(&self, before: Option<State>, after: Option<State>) {
+        if let Some(before) = before {
+            self.grants[before as usize].decrement(1);
+        }
+        if let Some(after) = after {
+            self.grants[after as usize].increment(1);
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! A file, JSON or CSV, that people, configuration management or the API write.
+//!
+//! It is looked at four times a second by device, inode, size and times of what the path leads to, so that edits
+//! in place, renames over it and Kubernetes' symbolic links are all noticed. It is read whole and parsed whole
+//! before anything changes; a file that cannot be read or has a mistake changes nothing and is complained about.
+//!
+//! A change by the API rewrites it: a new file beside it, synced, renamed over it. Where that is not possible (a
+//! symbolic link, a directory that may not be written), the store is read-only.
+//!
+//! The file has no versions: they count from 1 when the process starts.
+
+use std::collections::HashMap;
+use std::fs::{self, Metadata};
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use super::format::{Format, Row};
+use super::recent::Recent;
+use super::{OpenError, StoreError, enforce, failed};
+use crate::permissions::change::{self, Actor, Change, ChangeError, Entry, ImportError, Planned};
+use crate::permissions::clock::now_ms;
+use crate::permissions::ledger::{Ledger, REMOVED};
+use crate::permissions::{Grant, Grants, Scope, State};
+
+/// The store.
+pub(in crate::permissions) struct File {
+    path: PathBuf,
+    format: Format,
+    ledger: Arc<Ledger>,
+    /// Held while the file is read or written and the ledger follows; only by threads that may block.
+    state: Mutex<Contents>,
+}
+
+/// What the file held when it was last read or written without a mistake.
+#[derive(Default)]
+struct Contents {
+    /// Of the file as it was last looked at, good or bad.
+    stamp: Option<Stamp>,
+    /// What is wrong with it.
+    problem: Option<String>,
+    /// In the order of the file.
+    order: Vec<(Arc<str>, Scope)>,
+    grants: Grants,
+    /// Versions of entries that are gone, so that they go on when the entry comes back.
+    gone: HashMap<(Arc<str>, Scope), u64>,
+    recent: Recent,
+}
+
+/// Tells one state of a file from another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    file: (u64, u64),
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    fn of(file: &Metadata) -> Self {
+        Self {
+            file: (file.dev(), file.ino()),
+            size: file.size(),
+            modified: (file.mtime(), file.mtime_nsec()),
+            changed: (file.ctime(), file.ctime_nsec()),
+        }
+    }
+}
+
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(250);
+/// A file that changes within this time is still being written.
+const SETTLE: Duration = Duration::from_millis(50);
+
+impl File {
+    /// Reads the file and starts watching it.
+    pub(super) fn open(path: PathBuf, ledger: Arc<Ledger>) -> Result<Arc<Self>, OpenError> {
+        let format = Format::of(&path);
+        let file = Self { path, format, ledger, state: Mutex::default() };
+        file.first_read(&mut file.state())?;
+        let file = Arc::new(file);
+        let watched = Arc::downgrade(&file);
+        std::thread::Builder::new()
+            .name("permissions".to_owned())
+            .spawn(move || watch(&watched))
+            .map_err(|error| OpenError::Unavailable(format!("cannot start its thread: {error}")))?;
+        Ok(file)
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn commit(&self, changes: &[Change]) -> Result<Vec<Planned>, ImportError> {
+        let mut state = self.state();
+        self.refresh(&mut state);
+        if let Some(problem) = state.problem.clone() {
+            return Err(failed(StoreError::BadFile { path: self.path.clone(), problem }));
+        }
+        let planned = change::plan(changes, now_ms(), |vin, scope| Ok(state.grants.get(vin, scope).cloned()))?;
+        if planned.iter().any(|plan| plan.changed) {
+            self.write(&mut state, &planned).map_err(|error| ImportError { row: 0, error })?;
+        }
+        enforce(&self.ledger, &planned);
+        Ok(planned)
+    }
+
+    pub(super) fn history(&self, vin: &str, limit: usize) -> Vec<Entry> {
+        self.state().recent.of(vin, limit)
+    }
+
+    fn first_read(&self, state: &mut Contents) -> Result<(), OpenError> {
+        let (stamp, rows) = self.read().map_err(|problem| OpenError::Misconfigured(self.naming(&problem)))?;
+        state.stamp = Some(stamp);
+        self.adopt(state, &rows);
+        self.ledger.load(state.grants.clone());
+        self.ledger.confirm();
+        Ok(())
+    }
+
+    /// Reads the file again if it has changed since the last look.
+    fn refresh(&self, state: &mut Contents) {
+        let stamp = match fs::metadata(&self.path) {
+            Ok(file) => Some(Stamp::of(&file)),
+            Err(error) => {
+                state.problem = Some(error.to_string());
+                None
+            }
+        };
+        if stamp.is_some() && stamp != state.stamp {
+            match self.read() {
+                Ok((stamp, rows)) => {
+                    (state.stamp, state.problem) = (Some(stamp), None);
+                    self.follow(state, &rows);
+                }
+                Err(problem) => (state.stamp, state.problem) = (stamp, Some(problem)),
+            }
+        } else if stamp.is_none() {
+            state.stamp = None;
+        }
+        match &state.problem {
+            None => self.ledger.confirm(),
+            Some(problem) => self.ledger.trouble(self.naming(problem)),
+        }
+    }
+
+    /// The whole file, at a time when nobody was writing it.
+    fn read(&self) -> Result<(Stamp, Vec<Row>), String> {
+        let said = |error: io::Error| error.to_string();
+        let before = Stamp::of(&fs::metadata(&self.path).map_err(said)?);
+        std::thread::sleep(SETTLE);
+        let bytes = fs::read(&self.path).map_err(said)?;
+        let after = Stamp::of(&fs::metadata(&self.path).map_err(said)?);
+        if before != after {
+            return Err("it is being written".to_owned());
+        }
+        let rows = self.format.parse(&bytes).map_err(|error| error.to_string())?;
+        Ok((after, rows))
+    }
+
+    /// Takes over rows that somebody else has written, and announces what they change.
+    fn follow(&self, state: &mut Contents, rows: &[Row]) {
+        let changes = self.adopt(state, rows);
+        self.ledger.apply(
+            changes
+                .iter()
+                .map(|(vin, entry, removed)| (vin.as_ref(), entry.scope, (!removed).then(|| entry.grant.clone()))),
+        );
+        for (vin, entry, removed) in &changes {
+            let state = if *removed { REMOVED } else { entry.grant.state.label() };
+            self.ledger.announce(vin, entry, state);
+        }
+    }
+
+    /// What has changed, and whether by removal.
+    fn adopt(&self, state: &mut Contents, rows: &[Row]) -> Vec<(Arc<str>, Entry, bool)> {
+        let actor = Actor { who: "file".to_owned(), from: self.path.display().to_string() };
+        let at_ms = now_ms();
+        let before = state.grants.clone();
+        let mut after = Grants::default();
+        let mut changes = Vec::new();
+        state.order.clear();
+        for row in rows {
+            let vin: Arc<str> = row.vin.as_str().into();
+            let (grant, changed) = state.versioned(before.get(&vin, row.scope), &vin, row);
+            after.set(&vin, row.scope, grant.clone());
+            if changed {
+                let entry = Entry { at_ms, scope: row.scope, grant, actor: actor.clone() };
+                changes.push((Arc::clone(&vin), entry, false));
+            }
+            state.order.push((vin, row.scope));
+        }
+        for (vin, scope, grant) in before.iter().filter(|(vin, scope, _)| after.get(vin, *scope).is_none()) {
+            state.gone.insert((Arc::clone(vin), scope), grant.version);
+            let note = "no longer in the file".to_owned();
+            let grant = Grant { state: State::Denied, since_ms: at_ms, expires_ms: None, note, ..grant.clone() };
+            changes.push((Arc::clone(vin), Entry { at_ms, scope, grant, actor: actor.clone() }, true));
+        }
+        for (vin, entry, _) in &changes {
+            state.recent.push(vin, entry.clone());
+        }
+        state.grants = after;
+        changes
+    }
+
+    /// Rewrites the file with `planned` in it.
+    fn write(&self, state: &mut Contents, planned: &[Planned]) -> Result<(), ChangeError> {
+        let mut grants = state.grants.clone();
+        let mut order = state.order.clone();
+        for plan in planned.iter().filter(|plan| plan.changed) {
+            if grants.set(&plan.vin, plan.entry.scope, plan.entry.grant.clone()).is_none() {
+                order.push((plan.vin.as_str().into(), plan.entry.scope));
+            }
+        }
+        let rows = rows(&order, &grants);
+        let stamp = self.replace(&self.format.render(&rows))?;
+        (state.grants, state.order, state.stamp) = (grants, order, Some(stamp));
+        for plan in planned.iter().filter(|plan| plan.changed) {
+            state.recent.push(&plan.vin, plan.entry.clone());
+        }
+        Ok(())
+    }
+
+    /// A new file in place of the old one: after a crash there is one of the two, whole.
+    fn replace(&self, text: &str) -> Result<Stamp, ChangeError> {
+        let failed = |source: io::Error| match source.kind() {
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => ChangeError::ReadOnly,
+            _ => StoreError::Io { path: self.path.clone(), source }.into(),
+        };
+        let old = fs::symlink_metadata(&self.path).map_err(failed)?;
+        if old.is_symlink() || old.permissions().readonly() {
+            return Err(ChangeError::ReadOnly);
+        }
+        let mut name = self.path.file_name().unwrap_or_default().to_owned();
+        name.push(".new");
+        let new = self.path.with_file_name(name);
+        let written = (|| {
+            let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o640).open(&new)?;
+            file.set_permissions(old.permissions())?;
+            file.write_all(text.as_bytes())?;
+            file.sync_all()?;
+            fs::rename(&new, &self.path)?;
+            let directory = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
+            fs::File::open(directory.unwrap_or(Path::new(".")))?.sync_all()?;
+            fs::metadata(&self.path).map(|file| Stamp::of(&file))
+        })();
+        written.map_err(|error| {
+            // Of no use to anybody; if it cannot be removed, the next change writes over it.
+            let _ = fs::remove_file(&new);
+            failed(error)
+        })
+    }
+
+    fn naming(&self, problem: &str) -> String {
+        format!("{:?}: {problem}", self.path)
+    }
+
+    fn state(&self) -> MutexGuard<'_, Contents> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Contents {
+    /// The grant of `row` with its version, and whether it differs from `before`.
+    fn versioned(&mut self, before: Option<&Grant>, vin: &Arc<str>, row: &Row) -> (Grant, bool) {
+        let grant = Grant {
+            state: row.state,
+            since_ms: row.since_ms,
+            expires_ms: row.expires_ms,
+            source: row.source.clone(),
+            note: row.note.clone(),
+            version: 1,
+        };
+        match before {
+            Some(before) if before.says_the_same(&grant) => (before.clone(), false),
+            Some(before) => (Grant { version: before.version + 1, ..grant }, true),
+            None => {
+                let gone = self.gone.remove(&(Arc::clone(vin), row.scope)).unwrap_or(0);
+                (Grant { version: gone + 1, ..grant }, true)
+            }
+        }
+    }
+}
+
+fn rows(order: &[(Arc<str>, Scope)], grants: &Grants) -> Vec<Row> {
+    let row = |(vin, scope): &(Arc<str>, Scope)| {
+        let Grant { state, since_ms, expires_ms, source, note, version: _ } = grants.get(vin, *scope)?.clone();
+        Some(Row { vin: vin.to_string(), scope: *scope, state, since_ms, expires_ms, source, note })
+    };
+    order.iter().filter_map(row).collect()
+}
+
+fn watch(file: &Weak<File>) {
+    loop {
+        std::thread::sleep(LOOK);
+        let Some(file) = file.upgrade() else { return };
+        file.refresh(&mut file.state());
+    }
+}
