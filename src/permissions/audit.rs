@@ -14,6 +14,8 @@ use serde::Serialize;
 pub use kafka::{Topic, TopicError};
 
 use super::{Entry, clock};
+#[cfg(feature = "kafka")]
+use crate::config;
 
 /// Target of the log lines; `info`.
 pub const TARGET: &str = "fleet_telemetry::audit";
@@ -25,22 +27,29 @@ pub struct AuditEntry {
     pub vin: String,
     /// What it is now, since when, by whom.
     pub entry: Entry,
+    /// "granted", "denied", or "removed" when the entry is gone.
+    pub state: &'static str,
 }
 
 /// What is called for every change, after it is in force. It must not block.
 pub type Hook = Arc<dyn Fn(&AuditEntry) + Send + Sync>;
 
 /// Where changes are reported to.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Audit {
     more: Option<Hook>,
 }
 
 impl Audit {
-    /// Log lines only.
-    #[must_use]
-    pub fn to_log() -> Self {
-        Self { more: None }
+    /// Log lines, and the topic of the configuration if it names one.
+    ///
+    /// # Errors
+    /// When librdkafka does not take the properties of the section `kafka`.
+    #[cfg(feature = "kafka")]
+    pub fn open(config: &config::Permissions) -> Result<Self, TopicError> {
+        let (Some(name), Some(kafka)) = (&config.audit_topic, &config.kafka) else { return Ok(Self::default()) };
+        let topic = Topic::open(name, &kafka.properties)?;
+        Ok(Self::and(Arc::new(move |entry| topic.write(entry))))
     }
 
     /// Log lines, and `hook`.
@@ -69,11 +78,12 @@ pub fn log(entry: &AuditEntry) {
     let form = Form::of(entry);
     tracing::info!(
         target: TARGET,
+        activity = true,
         vin = form.vin,
         scope = form.scope,
         state = form.state,
         since = form.since,
-        expires = form.expires.as_deref().unwrap_or("never"),
+        expires = form.expires,
         version = form.version,
         actor = form.actor,
         from = form.from,
@@ -105,7 +115,7 @@ impl<'a> Form<'a> {
             at: clock::rfc3339(*at_ms),
             vin: &audited.vin,
             scope: scope.label(),
-            state: grant.state.label(),
+            state: audited.state,
             since: clock::rfc3339(grant.since_ms),
             expires: grant.expires_ms.map(clock::rfc3339),
             source: &grant.source,
@@ -142,7 +152,7 @@ mod tests {
         };
         let actor = Actor { who: "token".to_owned(), from: "127.0.0.1:5000".to_owned() };
         let entry = Entry { at_ms: 1_767_225_601_500, scope: Scope::VehicleLocation, grant, actor };
-        AuditEntry { vin: "5YJ3E1EA1KF000001".to_owned(), entry }
+        AuditEntry { vin: "5YJ3E1EA1KF000001".to_owned(), entry, state: "granted" }
     }
 
     #[test]
