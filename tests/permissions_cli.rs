@@ -10,7 +10,7 @@ use std::time::Duration;
 use assert_cmd::Command;
 use fleet_telemetry::config::{self, ApiToken, PermissionStore, PermissionsApi};
 use fleet_telemetry::permissions::api::{self, Api, Auth};
-use fleet_telemetry::permissions::{Action, Authority, Mode, Permissions, Rules, Scope, Scopes};
+use fleet_telemetry::permissions::{Authority, Mode, Permissions, Rules, Scope, Scopes};
 use serde_json::Value;
 use tokio::net::TcpListener;
 
@@ -74,7 +74,7 @@ fn run(folder: &Path, arguments: &[&str], token: Option<&str>) -> Run {
 
 async fn serve(store: &Path) -> SocketAddr {
     let enforced = Scopes::NONE.with(Scope::VehicleLocation);
-    let rules = Rules { mode: Mode::Enforce, action: Action::Drop, strict: true, deny_unknown: true, enforced };
+    let rules = Rules { mode: Mode::Enforce, strict: true, deny_unknown: true, enforced, ..Rules::off() };
     let config = config::Permissions {
         rules: rules.clone(),
         store: PermissionStore::File { path: store.to_owned() },

@@ -103,12 +103,12 @@ fn mode(mode: Mode) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::permissions::{Action, Grants, Permissions, Scopes};
+    use crate::permissions::{Grants, Permissions, Scopes};
 
     const NOW: i64 = 1_767_225_600_000;
 
     fn rules(deny_unknown: bool) -> Rules {
-        Rules { mode: Mode::Enforce, action: Action::Drop, strict: true, deny_unknown, enforced: Scopes::ALL }
+        Rules { mode: Mode::Enforce, strict: true, deny_unknown, enforced: Scopes::ALL, ..Rules::off() }
     }
 
     fn grant(state: State, since_ms: i64, expires_ms: Option<i64>) -> Grant {

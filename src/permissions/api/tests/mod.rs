@@ -16,7 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::{Api, Auth, serve};
 use crate::config::{self, ApiToken, PermissionStore, PermissionsApi};
-use crate::permissions::{Action, Authority, Mode, Permissions, Rules, Scope, Scopes};
+use crate::permissions::{Authority, Mode, Permissions, Rules, Scope, Scopes};
 
 const TOKEN: &str = "a-token-of-the-tests";
 const VIN: &str = "5YJ3E1EA1KF000001";
@@ -63,10 +63,10 @@ async fn start_with(section: &PermissionsApi) -> Server {
     let store = tempfile::tempdir().unwrap();
     let rules = Rules {
         mode: Mode::Enforce,
-        action: Action::Drop,
         strict: true,
         deny_unknown: true,
         enforced: Scopes::NONE.with(Scope::VehicleLocation),
+        ..Rules::off()
     };
     let config = config::Permissions {
         rules: rules.clone(),

@@ -79,3 +79,13 @@ async fn thousands_of_rows_are_one_import() {
     assert_eq!(server.import("text/csv", &csv).await.json()["changed"], 2500);
     assert_eq!(server.get("/v1/export?format=csv").await.body, csv);
 }
+
+#[tokio::test]
+async fn the_example_files_can_be_imported_and_say_the_same() {
+    let server = start().await;
+    let csv = include_str!("../../../../examples/permissions-grants.csv");
+    let document = include_str!("../../../../examples/permissions-grants.json");
+    assert_eq!(server.import("text/csv", csv).await.json(), json!({"changed": 3, "unchanged": 0}));
+    assert_eq!(server.import("application/json", document).await.json(), json!({"changed": 0, "unchanged": 3}));
+    assert_eq!(server.get("/v1/export?format=csv").await.body, csv);
+}
