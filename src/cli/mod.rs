@@ -5,6 +5,7 @@ mod certificate;
 mod certs;
 mod check;
 mod findings;
+mod permissions;
 mod serve;
 
 use std::ffi::OsString;
@@ -25,8 +26,10 @@ Examples:
   fleet-telemetry -config /etc/fleet/config.json   the same, as the Go server takes it
   fleet-telemetry check --config config.json       find all mistakes without starting
   fleet-telemetry certs verify vehicle_ca.pem      is this really the vehicle maker's bundle?
+  fleet-telemetry permissions grant 5YJ...         the owner has consented to location
 
 Environment:
+  FLEET_TELEMETRY_API_TOKEN              token of the admin API, for `permissions`
   SUPPRESS_TLS_HANDSHAKE_ERROR_LOGGING   true: failed TLS handshakes are not logged";
 
 /// Receives vehicle telemetry over mutual TLS and hands it to Kafka, SQLite and other dispatchers.
@@ -57,6 +60,8 @@ enum Command {
     Check(ConfigFile),
     /// Look at certificates.
     Certs(certs::Args),
+    /// Read and change what owners have consented to, over the server's admin API.
+    Permissions(Box<permissions::Args>),
 }
 
 /// Runs the program with the process' arguments and environment.
@@ -75,6 +80,7 @@ pub fn run() -> ExitCode {
         Command::Serve(file) => serve::run(&file.or(before)),
         Command::Check(file) => check::run(&file.or(before)),
         Command::Certs(certs) => certs::run(&certs),
+        Command::Permissions(permissions) => permissions::run(&permissions, before.config),
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Permissions;
+use super::audit::Audit;
 use super::change::{Change, ChangeError, Changed, Entry, ImportError, Imported};
 use super::grant::Grant;
 use super::ledger::{Health, Ledger};
@@ -43,9 +44,10 @@ impl Authority {
         config: &config::Permissions,
         permissions: Arc<Permissions>,
     ) -> impl Future<Output = Result<Arc<Self>, OpenError>> + Send + use<> {
-        let ledger = Arc::new(Ledger::new(permissions, config.max_stale));
+        let ledger = audit(config).map(|audit| Arc::new(Ledger::new(permissions, config.max_stale, audit)));
         let config = config.clone();
         async move {
+            let ledger = ledger?;
             let store = Store::open(&config, &ledger).await?;
             // Four looks until the grants are lost.
             let period = (config.max_stale / 4).clamp(Duration::from_millis(10), Duration::from_secs(1));
@@ -111,5 +113,18 @@ impl Authority {
         let planned =
             committed.await.unwrap_or_else(|_| Err(ImportError { row: 0, error: StoreError::Ended.into() }))?;
         Ok(planned.iter().map(super::change::Planned::outcome).collect())
+    }
+}
+
+#[cfg(feature = "kafka")]
+fn audit(config: &config::Permissions) -> Result<Audit, OpenError> {
+    Audit::open(config).map_err(|error| OpenError::Misconfigured(error.to_string()))
+}
+
+#[cfg(not(feature = "kafka"))]
+fn audit(config: &config::Permissions) -> Result<Audit, OpenError> {
+    match &config.audit_topic {
+        None => Ok(Audit::default()),
+        Some(_) => Err(OpenError::Misconfigured("permissions.audit_topic: this build has no kafka".to_owned())),
     }
 }

@@ -14,8 +14,9 @@ use std::time::{Duration, Instant};
 
 use metrics::{Counter, Gauge, counter, gauge};
 
+use super::audit::{Audit, AuditEntry};
 use super::change::Entry;
-use super::clock::{now_ms, rfc3339};
+use super::clock::now_ms;
 use super::grant::{Grant, State};
 use super::grants::Grants;
 use super::scope::Scope;
@@ -47,6 +48,7 @@ pub enum Health {
 pub(super) struct Ledger {
     permissions: Arc<Permissions>,
     max_stale: Duration,
+    audit: Audit,
     /// A std mutex: held for microseconds, and never across an `await`. Replacing the snapshot happens under it,
     /// so that snapshots come into force in the order in which they were made.
     known: Mutex<Known>,
@@ -69,7 +71,7 @@ const SILENCE: Duration = Duration::from_secs(10);
 
 impl Ledger {
     /// Registers its metrics with the current recorder.
-    pub(super) fn new(permissions: Arc<Permissions>, max_stale: Duration) -> Self {
+    pub(super) fn new(permissions: Arc<Permissions>, max_stale: Duration, audit: Audit) -> Self {
         let known = Known {
             grants: Grants::default(),
             vins: BTreeSet::new(),
@@ -80,7 +82,7 @@ impl Ledger {
         };
         let metrics = Metrics::register();
         metrics.healthy.set(0);
-        Self { permissions, max_stale, known: Mutex::new(known), metrics, complaints: RateLimited::default() }
+        Self { permissions, max_stale, audit, known: Mutex::new(known), metrics, complaints: RateLimited::default() }
     }
 
     /// The store was read whole.
@@ -114,21 +116,8 @@ impl Ledger {
 
     /// A change that was made here, after the store has it and it is in force: one line and one count.
     pub(super) fn announce(&self, vin: &str, entry: &Entry, state: &'static str) {
-        let Entry { scope, grant, actor, .. } = entry;
-        self.metrics.changes(*scope, state).increment(1);
-        tracing::info!(
-            target: "fleet_telemetry::audit",
-            vin,
-            scope = scope.label(),
-            state,
-            since = rfc3339(grant.since_ms),
-            expires = grant.expires_ms.map(rfc3339),
-            version = grant.version,
-            actor = actor.who,
-            from = actor.from,
-            source = grant.source,
-            "permission_changed"
-        );
+        self.metrics.changes(entry.scope, state).increment(1);
+        self.audit.report(&AuditEntry { vin: vin.to_owned(), entry: entry.clone(), state });
     }
 
     /// The store was seen to say what is known.

@@ -11,6 +11,8 @@
 //! they are changed. `authority` is the one writer: it decides about changes (`change`), has the store keep them,
 //! and puts them in force through `ledger`, which also withholds everything when the store is lost for too long.
 
+pub mod api;
+pub mod audit;
 pub mod authority;
 mod change;
 pub mod clock;

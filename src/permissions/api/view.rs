@@ -1,0 +1,91 @@
+//! Entries, as callers see them.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::permissions::{Entry, Health};
+use crate::permissions::{Grant, Scope, clock};
+
+/// One entry.
+#[derive(Debug, Serialize)]
+pub(super) struct GrantView {
+    state: &'static str,
+    since: String,
+    expires: Option<String>,
+    source: String,
+    note: String,
+    version: u64,
+}
+
+impl From<Grant> for GrantView {
+    fn from(grant: Grant) -> Self {
+        Self {
+            state: grant.state.label(),
+            since: clock::rfc3339(grant.since_ms),
+            expires: grant.expires_ms.map(clock::rfc3339),
+            source: grant.source,
+            note: grant.note,
+            version: grant.version,
+        }
+    }
+}
+
+/// One vehicle with all of its entries.
+#[derive(Debug, Serialize)]
+pub(super) struct VehicleView {
+    vin: String,
+    scopes: BTreeMap<&'static str, GrantView>,
+}
+
+impl VehicleView {
+    pub(super) fn new(vin: String, entries: Vec<(Scope, Grant)>) -> Self {
+        Self { vin, scopes: entries.into_iter().map(|(scope, grant)| (scope.label(), grant.into())).collect() }
+    }
+}
+
+/// One change of the past.
+#[derive(Debug, Serialize)]
+pub(super) struct EntryView {
+    at: String,
+    scope: &'static str,
+    #[serde(flatten)]
+    grant: GrantView,
+    actor: String,
+    from: String,
+}
+
+impl From<Entry> for EntryView {
+    fn from(entry: Entry) -> Self {
+        Self {
+            at: clock::rfc3339(entry.at_ms),
+            scope: entry.scope.label(),
+            grant: entry.grant.into(),
+            actor: entry.actor.who,
+            from: entry.actor.from,
+        }
+    }
+}
+
+/// Whether the grants are known.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct HealthView {
+    status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    since: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+impl From<Health> for HealthView {
+    fn from(health: Health) -> Self {
+        match health {
+            Health::Loaded => Self { status: "loaded", ..Self::default() },
+            Health::Loading => Self { status: "loading", ..Self::default() },
+            Health::Lost { error } => Self { status: "lost", since: None, error: Some(error.to_string()) },
+            Health::Stale { since_ms, error } => {
+                Self { status: "stale", since: Some(clock::rfc3339(since_ms)), error: Some(error.to_string()) }
+            }
+        }
+    }
+}

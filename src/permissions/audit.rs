@@ -1,0 +1,177 @@
+//! Every change of a grant, for those who have to answer for it: who, when, what, from where.
+//!
+//! Always a log line; where configured, also a record in a Kafka topic: key VIN, value JSON.
+
+#[cfg(feature = "kafka")]
+mod kafka;
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+#[cfg(feature = "kafka")]
+pub use kafka::{Topic, TopicError};
+
+use super::{Entry, clock};
+#[cfg(feature = "kafka")]
+use crate::config;
+
+/// Target of the log lines; `info`.
+pub const TARGET: &str = "fleet_telemetry::audit";
+
+/// One change that has been made.
+#[derive(Clone, Debug)]
+pub struct AuditEntry {
+    /// The vehicle.
+    pub vin: String,
+    /// What it is now, since when, by whom.
+    pub entry: Entry,
+    /// "granted", "denied", or "removed" when the entry is gone.
+    pub state: &'static str,
+}
+
+/// What is called for every change, after it is in force. It must not block.
+pub type Hook = Arc<dyn Fn(&AuditEntry) + Send + Sync>;
+
+/// Where changes are reported to.
+#[derive(Clone, Default)]
+pub struct Audit {
+    more: Option<Hook>,
+}
+
+impl Audit {
+    /// Log lines, and the topic of the configuration if it names one.
+    ///
+    /// # Errors
+    /// When librdkafka does not take the properties of the section `kafka`.
+    #[cfg(feature = "kafka")]
+    pub fn open(config: &config::Permissions) -> Result<Self, TopicError> {
+        let (Some(name), Some(kafka)) = (&config.audit_topic, &config.kafka) else { return Ok(Self::default()) };
+        let topic = Topic::open(name, &kafka.properties)?;
+        Ok(Self::and(Arc::new(move |entry| topic.write(entry))))
+    }
+
+    /// Log lines, and `hook`.
+    #[must_use]
+    pub fn and(hook: Hook) -> Self {
+        Self { more: Some(hook) }
+    }
+
+    /// Reports one change.
+    pub fn report(&self, entry: &AuditEntry) {
+        log(entry);
+        if let Some(more) = &self.more {
+            more(entry);
+        }
+    }
+}
+
+impl fmt::Debug for Audit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Audit").field("to_log_only", &self.more.is_none()).finish()
+    }
+}
+
+/// The log line of one change.
+pub fn log(entry: &AuditEntry) {
+    let form = Form::of(entry);
+    tracing::info!(
+        target: TARGET,
+        activity = true,
+        vin = form.vin,
+        scope = form.scope,
+        state = form.state,
+        since = form.since,
+        expires = form.expires,
+        version = form.version,
+        actor = form.actor,
+        from = form.from,
+        source = form.source,
+        "permission_changed"
+    );
+}
+
+/// What a record of the topic holds.
+#[derive(Serialize)]
+struct Form<'a> {
+    at: String,
+    vin: &'a str,
+    scope: &'static str,
+    state: &'static str,
+    since: String,
+    expires: Option<String>,
+    source: &'a str,
+    note: &'a str,
+    version: u64,
+    actor: &'a str,
+    from: &'a str,
+}
+
+impl<'a> Form<'a> {
+    fn of(audited: &'a AuditEntry) -> Self {
+        let Entry { at_ms, scope, grant, actor } = &audited.entry;
+        Self {
+            at: clock::rfc3339(*at_ms),
+            vin: &audited.vin,
+            scope: scope.label(),
+            state: audited.state,
+            since: clock::rfc3339(grant.since_ms),
+            expires: grant.expires_ms.map(clock::rfc3339),
+            source: &grant.source,
+            note: &grant.note,
+            version: grant.version,
+            actor: &actor.who,
+            from: &actor.from,
+        }
+    }
+}
+
+/// The value of the record of one change.
+#[cfg(any(feature = "kafka", test))]
+fn json(entry: &AuditEntry) -> Vec<u8> {
+    serde_json::to_vec(&Form::of(entry)).expect("texts and numbers only")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::permissions::Actor;
+    use crate::permissions::{Grant, Scope, State};
+
+    fn entry() -> AuditEntry {
+        let grant = Grant {
+            state: State::Granted,
+            since_ms: 1_767_225_600_000,
+            expires_ms: None,
+            source: "owner consent".to_owned(),
+            note: "by \"phone\"".to_owned(),
+            version: 3,
+        };
+        let actor = Actor { who: "token".to_owned(), from: "127.0.0.1:5000".to_owned() };
+        let entry = Entry { at_ms: 1_767_225_601_500, scope: Scope::VehicleLocation, grant, actor };
+        AuditEntry { vin: "5YJ3E1EA1KF000001".to_owned(), entry, state: "granted" }
+    }
+
+    #[test]
+    fn the_record_says_who_when_what_and_from_where() {
+        let record: serde_json::Value = serde_json::from_slice(&json(&entry())).unwrap();
+        let expected = serde_json::json!({
+            "at": "2026-01-01T00:00:01.5Z", "vin": "5YJ3E1EA1KF000001", "scope": "vehicle_location",
+            "state": "granted", "since": "2026-01-01T00:00:00Z", "expires": null, "source": "owner consent",
+            "note": "by \"phone\"", "version": 3, "actor": "token", "from": "127.0.0.1:5000"
+        });
+        assert_eq!(record, expected);
+    }
+
+    #[test]
+    fn the_hook_sees_each_change_once() {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&seen);
+        let audit = Audit::and(Arc::new(move |entry| sink.lock().unwrap().push(entry.vin.clone())));
+        audit.report(&entry());
+        assert_eq!(*seen.lock().unwrap(), ["5YJ3E1EA1KF000001"]);
+    }
+}
