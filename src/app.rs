@@ -13,11 +13,13 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::admin::{self, Phase, Readiness, Surface, Unhealthy};
-use crate::config::{Config, DispatcherName};
+use crate::config::{self, Config, DispatcherName};
 use crate::dispatch::{self, ConnectError, Dispatcher, DispatcherMetrics, Health, Route, Target};
 use crate::listener::{self, Listener, Tls, TlsError};
 use crate::logging::RateLimited;
 use crate::metrics::Metrics;
+use crate::permissions::filter::Withheld;
+use crate::permissions::{self, Authority, Permissions, api};
 use crate::policy::{Policy, Routes};
 use crate::record::Topics;
 use crate::session::{Pipeline, SessionMetrics};
@@ -31,7 +33,16 @@ pub struct App {
     /// SIGHUP: the certificates are loaded again.
     hang_up: Signal,
     shutdown: Shutdown,
+    consent: Consent,
     admin: Admin,
+}
+
+/// What owners have allowed, and the listener over which that is changed.
+struct Consent {
+    permissions: Arc<Permissions>,
+    /// Keeps the store open; `None` without the section.
+    _authority: Option<Arc<Authority>>,
+    api: Option<tokio::task::JoinHandle<()>>,
 }
 
 /// The plain-HTTP side, which answers before the pipe is ready and until it has ended.
@@ -58,6 +69,12 @@ pub enum AppError {
     /// A dispatcher did not start.
     #[error(transparent)]
     Connect(#[from] ConnectError),
+    /// The grants cannot be read, so nobody knows what may leave.
+    #[error(transparent)]
+    Permissions(#[from] permissions::OpenError),
+    /// Nobody could use the admin API.
+    #[error(transparent)]
+    PermissionsApi(#[from] permissions::api::AuthError),
     /// Signals cannot be received.
     #[error("cannot receive signals: {0}")]
     Signals(#[source] std::io::Error),
@@ -74,8 +91,14 @@ impl AppError {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Tls(_) | Self::Connect(ConnectError::Config { .. }) => 64,
-            Self::Connect(ConnectError::Unreachable { .. }) | Self::Bind(_) | Self::AdminBind(_) => 69,
+            Self::Tls(_)
+            | Self::Connect(ConnectError::Config { .. })
+            | Self::Permissions(permissions::OpenError::Misconfigured(_))
+            | Self::PermissionsApi(_) => 64,
+            Self::Connect(ConnectError::Unreachable { .. })
+            | Self::Permissions(_)
+            | Self::Bind(_)
+            | Self::AdminBind(_) => 69,
             Self::Signals(_) => 71,
             Self::Interrupted { .. } => 1,
         }
@@ -140,9 +163,10 @@ impl App {
         let _ = connected.set(dispatchers.clone());
 
         let shutdown = Shutdown::new(config.shutdown);
-        let pipeline = pipeline(&config, topics, &targets, &metrics, &shutdown);
+        let consent = Consent::open(config.permissions.as_ref(), &metrics, &admin.stop).await?;
+        let pipeline = pipeline(&config, topics, &targets, &consent, &metrics, &shutdown);
         let listener = metrics.scope(|| Listener::new(port, config.listener, Arc::clone(&tls), Arc::new(pipeline)));
-        Ok(Self { listener, dispatchers, tls, hang_up, shutdown, admin })
+        Ok(Self { listener, dispatchers, tls, hang_up, shutdown, consent, admin })
     }
 
     /// Where vehicles connect to.
@@ -155,7 +179,7 @@ impl App {
 
     /// Serves until the shutdown starts, then drains: sessions, dispatchers, and at last the admin side.
     pub async fn serve(self) {
-        let Self { listener, dispatchers, tls, hang_up, shutdown, admin } = self;
+        let Self { listener, dispatchers, tls, hang_up, shutdown, consent, admin } = self;
         if let Ok(address) = listener.local_addr() {
             tracing::info!(activity = true, %address, "listening");
         }
@@ -174,6 +198,7 @@ impl App {
         close(&dispatchers, Instant::now() + shutdown.remaining().mul_f64(DELIVERY)).await;
         upkeep.abort();
         admin.stop().await;
+        consent.close().await;
         tracing::info!(activity = true, "stopped_server");
     }
 }
@@ -202,6 +227,7 @@ fn pipeline(
     config: &Config,
     topics: Topics,
     targets: &BTreeMap<DispatcherName, Target>,
+    consent: &Consent,
     metrics: &Metrics,
     shutdown: &Shutdown,
 ) -> Pipeline {
@@ -210,6 +236,7 @@ fn pipeline(
         (route.topic.as_str(), Route::new(targets, route.ack))
     });
     Pipeline {
+        permissions: Arc::clone(&consent.permissions),
         policy: Policy::new(Routes::new(&topics, routes), &config.policy),
         session: config.session.clone(),
         rate_limit: config.policy.rate_limit,
@@ -276,6 +303,39 @@ fn reload(tls: &Tls) {
     match tls.reload() {
         Ok(()) => tracing::info!(activity = true, "tls_reloaded"),
         Err(error) => tracing::error!(%error, "tls_reload_error"),
+    }
+}
+
+impl Consent {
+    /// Returns when the grants are loaded: no vehicle is accepted before.
+    async fn open(config: Option<&config::Permissions>, metrics: &Metrics, stop: &Shutdown) -> Result<Self, AppError> {
+        let Some(config) = config else {
+            tracing::info!(activity = true, "permissions_off");
+            return Ok(Self { permissions: Arc::new(Permissions::off()), _authority: None, api: None });
+        };
+        let mut rules = config.rules.clone();
+        rules.withheld = metrics.scope(|| Arc::new(Withheld::register(rules.mode, rules.action, rules.enforced)));
+        let permissions = Arc::new(Permissions::new(rules.clone()));
+        let authority = metrics.scope(|| Authority::open(config, Arc::clone(&permissions))).await?;
+        tracing::info!(activity = true, mode = ?rules.mode, action = ?rules.action, strict = rules.strict, "permissions_on");
+        let api = match &config.api {
+            None => None,
+            Some(section) => {
+                let auth = api::Auth::open(section)?;
+                let port = admin::bind("permissions.api.port", section.address).await?;
+                let address = port.local_addr().unwrap_or(section.address);
+                tracing::info!(activity = true, %address, "permissions_api_configured");
+                let api = Arc::new(api::Api::new(Arc::clone(&authority), rules, auth));
+                Some(tokio::spawn(api::serve(port, api, stop.clone().draining())))
+            }
+        };
+        Ok(Self { permissions, _authority: Some(authority), api })
+    }
+
+    async fn close(self) {
+        if let Some(api) = self.api {
+            let _ = tokio::time::timeout(Duration::from_secs(2), api).await;
+        }
     }
 }
 

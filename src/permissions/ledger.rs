@@ -276,7 +276,7 @@ mod tests {
         let enforced = Scopes::NONE.with(Scope::Media);
         let permissions =
             Arc::new(Permissions::new(Rules { mode: Mode::Enforce, enforced, deny_unknown: true, ..Rules::off() }));
-        (Ledger::new(Arc::clone(&permissions), SHORT), permissions)
+        (Ledger::new(Arc::clone(&permissions), SHORT, Audit::default()), permissions)
     }
 
     fn entry() -> Entry {

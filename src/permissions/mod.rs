@@ -57,6 +57,12 @@ impl Permissions {
         Self::new(Rules::off())
     }
 
+    /// Whether no record is ever looked at.
+    #[must_use]
+    pub fn is_off(&self) -> bool {
+        self.rules.mode == Mode::Off
+    }
+
     /// Replaces what is known; in force for every record that is accepted after this returns.
     pub fn replace(&self, grants: Option<Grants>) {
         self.grants.store(Arc::new(grants));
@@ -68,7 +74,7 @@ impl Permissions {
     /// `now_ms` is when it was accepted.
     #[must_use]
     pub fn filter(&self, vin: &str, created_ms: Option<i64>, now_ms: u64) -> Filter<'_> {
-        if self.rules.mode == Mode::Off {
+        if self.is_off() {
             return Filter::off();
         }
         let grants = self.grants.load();

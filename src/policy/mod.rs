@@ -36,11 +36,13 @@ pub enum DropReason {
     NoRoute,
     /// Connectivity is this server's to state, not the vehicle's.
     ForgedConnectivity,
+    /// Nobody can look into it for what the owner has not allowed.
+    Withheld,
 }
 
 impl DropReason {
     /// All of them, for tables of metric handles.
-    pub const ALL: [Self; 2] = [Self::NoRoute, Self::ForgedConnectivity];
+    pub const ALL: [Self; 3] = [Self::NoRoute, Self::ForgedConnectivity, Self::Withheld];
 
     /// Metric label.
     #[must_use]
@@ -48,6 +50,7 @@ impl DropReason {
         match self {
             Self::NoRoute => "no_route",
             Self::ForgedConnectivity => "forged_connectivity",
+            Self::Withheld => "withheld",
         }
     }
 }

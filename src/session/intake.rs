@@ -9,7 +9,7 @@ use crate::config::{OverLimit, RateLimit};
 use crate::dispatch::{Dispatcher, Outcome, Outlet, Settled};
 use crate::envelope::{Envelope, EnvelopeError, reply};
 use crate::logging;
-use crate::permissions::Filter;
+use crate::permissions::{Filter, Permissions};
 use crate::policy::{DropReason, RateLimiter, RejectReason, Verdict};
 use crate::record::{Origin, Received, Record, RecordKind, transform};
 
@@ -176,10 +176,14 @@ impl Intake {
                 return self.refuse_sender(envelope, kind, pipeline, replies);
             }
         };
+        let vin = self.origin.identity.device_id();
+        let filter = filter(&pipeline.permissions, vin, kind, envelope, received);
+        let route = match route {
+            Ok(_) if !kind.is_known() && !filter.allows_opaque() => Err(DropReason::Withheld),
+            route => route,
+        };
         buffer.clear();
-        if let Err(error) =
-            transform::rewrite(kind, envelope.payload, self.origin.identity.device_id(), &Filter::off(), buffer)
-        {
+        if let Err(error) = transform::rewrite(kind, envelope.payload, vin, &filter, buffer) {
             return self.refuse(&Refusal::Record { envelope, kind, error: &error }, pipeline, replies);
         }
         let route = match route {
@@ -297,4 +301,23 @@ impl Intake {
         // With back-pressure the message was read because the window had room a moment ago.
         *over_limit == OverLimit::BackPressure
     }
+}
+
+/// What the owner has not allowed, by the grants in force at this moment.
+fn filter<'a>(
+    permissions: &'a Permissions,
+    vin: &str,
+    kind: RecordKind,
+    envelope: &Envelope<'_>,
+    received: Received,
+) -> Filter<'a> {
+    if permissions.is_off() {
+        return Filter::off();
+    }
+    let created_ms = if kind.is_known() {
+        transform::created_ms(kind, envelope.payload)
+    } else {
+        Some(i64::from(envelope.created_at) * 1000).filter(|created| *created > 0)
+    };
+    permissions.filter(vin, created_ms, received.epoch_ms)
 }

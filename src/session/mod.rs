@@ -39,6 +39,7 @@ use self::websocket::{Event, Outgoing, close_code};
 use crate::config;
 use crate::dispatch::{Blocked, Settled};
 use crate::logging::RateLimited;
+use crate::permissions::Permissions;
 use crate::policy::Policy;
 use crate::proto::vehicle_connectivity::ConnectivityEvent;
 use crate::record::{Origin, RecordKind, Topics, connectivity};
@@ -51,6 +52,8 @@ pub use metrics::SessionMetrics;
 pub struct Pipeline {
     /// Every topic that has a name.
     pub topics: Topics,
+    /// What owners have allowed.
+    pub permissions: Arc<Permissions>,
     /// Admission and routes.
     pub policy: Policy,
     /// Bounds of a connection.
@@ -486,7 +489,7 @@ impl Session {
     async fn announce(&mut self, event: ConnectivityEvent) {
         let pipeline = Arc::clone(&self.pipeline);
         let Some(route) = pipeline.policy.route(RecordKind::Connectivity) else { return };
-        let record = connectivity::record(self.intake.origin(), event);
+        let record = connectivity::record(self.intake.origin(), event, &pipeline.permissions);
         let mut outcome = route.dispatch(&record, None);
         let wait = async {
             while let Err(blocked) = outcome {

@@ -89,6 +89,8 @@ fn rules(section: &file::Permissions, problems: &mut Problems) -> Rules {
         strict: section.strict.unwrap_or(true),
         deny_unknown: deny_unknown(section.default.as_deref(), problems),
         enforced: scopes(section.scopes.as_deref(), problems),
+        // Counters belong to a recorder; the application registers them.
+        ..Rules::off()
     };
     if rules.mode == Mode::Enforce && !rules.deny_unknown {
         problems.advise(

@@ -197,6 +197,7 @@ fn index(partition: i32) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::permissions::audit::Audit;
     use crate::permissions::{Permissions, Rules};
 
     const KEY: &[u8] = b"A|vehicle_location";
@@ -204,7 +205,7 @@ mod tests {
 
     fn loaded() -> Log {
         let permissions = Arc::new(Permissions::new(Rules::off()));
-        let log = Log::new("topic", 1, Arc::new(Ledger::new(permissions, Duration::from_secs(1))));
+        let log = Log::new("topic", 1, Arc::new(Ledger::new(permissions, Duration::from_secs(1), Audit::default())));
         log.loaded();
         log
     }
