@@ -102,7 +102,7 @@ pub(super) async fn prepare(topic: &str, kafka: &config::Kafka, consumer: Arc<Re
     let deadline = Instant::now() + kafka.connect_timeout;
     let admin: AdminClient<Quiet> =
         connection(kafka).create_with_context(Quiet).map_err(|error| OpenError::Misconfigured(error.to_string()))?;
-    let look = |consumer: Arc<Reader>| {
+    let look = |consumer: Arc<Reader>, deadline: Instant| {
         let topic = topic.to_owned();
         async move {
             let looked = tokio::task::spawn_blocking(move || partitions(&consumer, &topic, deadline)).await;
@@ -110,15 +110,17 @@ pub(super) async fn prepare(topic: &str, kafka: &config::Kafka, consumer: Arc<Re
         }
     };
     let unavailable = |problem: String| OpenError::Unavailable(format!("topic {topic}: {problem}"));
-    let found = look(Arc::clone(&consumer)).await.map_err(unavailable)?;
-    if let Found::Partitions(count) = found {
-        check_cleanup(&admin, topic).await?;
-        return Ok(count);
+    match look(Arc::clone(&consumer), deadline).await.map_err(unavailable)? {
+        Found::Partitions(count) => {
+            check_cleanup(&admin, topic).await?;
+            return Ok(count);
+        }
+        Found::Missing { brokers } => create(&admin, topic, brokers, deadline).await?,
     }
-    let Found::Missing { brokers } = found else { return Err(unavailable("not found".to_owned())) };
-    create(&admin, topic, brokers).await?;
+    // It is there; not every broker may know yet.
+    let deadline = Instant::now() + CONFIRM_WITHIN;
     while Instant::now() < deadline {
-        if let Found::Partitions(count) = look(Arc::clone(&consumer)).await.map_err(unavailable)? {
+        if let Found::Partitions(count) = look(Arc::clone(&consumer), deadline).await.map_err(unavailable)? {
             return Ok(count);
         }
         tokio::time::sleep(RETRY).await;
@@ -158,24 +160,36 @@ fn partitions(consumer: &Reader, topic: &str, deadline: Instant) -> Result<Found
     }
 }
 
-async fn create(admin: &AdminClient<Quiet>, topic: &str, brokers: usize) -> Result<(), OpenError> {
+/// Tries until `deadline`: a cluster that is just starting answers late or not at all.
+async fn create(admin: &AdminClient<Quiet>, topic: &str, brokers: usize, deadline: Instant) -> Result<(), OpenError> {
     let copies = brokers.clamp(1, COPIES);
+    loop {
+        match try_create(admin, topic, copies).await {
+            Ok(()) => {
+                tracing::info!(topic, copies, "permission_topic_made");
+                return Ok(());
+            }
+            Err(problem) if Instant::now() >= deadline => {
+                return Err(OpenError::Unavailable(format!("topic {topic}: cannot be made: {problem}")));
+            }
+            Err(_) => tokio::time::sleep(RETRY).await,
+        }
+    }
+}
+
+async fn try_create(admin: &AdminClient<Quiet>, topic: &str, copies: usize) -> Result<(), String> {
     let replication = TopicReplication::Fixed(i32::try_from(copies).expect("at most three"));
     // One partition: then the log has one order. Entries are small and change seldom.
     let mut wanted = NewTopic::new(topic, 1, replication).set("cleanup.policy", "compact");
     if copies == COPIES {
         wanted = wanted.set("min.insync.replicas", "2");
     }
-    let failed = |problem: String| OpenError::Unavailable(format!("topic {topic}: cannot be made: {problem}"));
     let answers = admin.create_topics([&wanted], &AdminOptions::new().request_timeout(Some(CONFIRM_WITHIN))).await;
-    match answers.map_err(|error| failed(error.to_string()))?.into_iter().next() {
-        // Another instance may have been first.
-        Some(Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => {
-            tracing::info!(topic, copies, "permission_topic_made");
-            Ok(())
-        }
-        Some(Err((_, error))) => Err(failed(error.to_string())),
-        None => Err(failed("no answer".to_owned())),
+    match answers.map_err(|error| error.to_string())?.into_iter().next() {
+        // Another instance, or an attempt whose answer got lost, may have been first.
+        Some(Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(()),
+        Some(Err((_, error))) => Err(error.to_string()),
+        None => Err("no answer".to_owned()),
     }
 }
 
