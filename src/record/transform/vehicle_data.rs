@@ -329,7 +329,7 @@ mod tests {
             rewrite(RecordKind::V, &payload, "VIN", &filter, &mut out).unwrap();
             Payload::decode(&*out).unwrap().data
         };
-        assert_eq!(filtered(Action::Drop), [soc.clone()]);
+        assert_eq!(filtered(Action::Drop), std::slice::from_ref(&soc));
         let invalid = |key| datum(key, value::Value::Invalid(true));
         let left = [invalid(Field::Location), soc.clone(), invalid(Field::OriginLocation), invalid(Field::GpsHeading)];
         assert_eq!(filtered(Action::Invalid), left);
