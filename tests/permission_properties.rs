@@ -57,12 +57,16 @@ const STRICT: [i32; 7] = [107, 109, 110, 192, 195, 215, 260];
 /// A field of the group `media`, which some rules also enforce.
 const MEDIA: i32 = 248;
 
-fn record() -> impl Strategy<Value = (RecordKind, Vec<u8>)> {
+fn words() -> Vocabulary {
     static WORDS: LazyLock<Vec<&str>> = LazyLock::new(|| TEXTS.iter().map(|(text, _)| *text).collect());
-    records::record(Vocabulary {
+    Vocabulary {
         texts: &WORDS,
         numbers: &[0, 8, 21, 21, 22, 64, 108, 110, 163, 195, 229, 248, 260, 300, 1_692_044_886],
-    })
+    }
+}
+
+fn record() -> impl Strategy<Value = (RecordKind, Vec<u8>)> {
+    records::record(words())
 }
 
 fn rules() -> impl Strategy<Value = Rules> {
@@ -295,5 +299,18 @@ proptest! {
         let filter = Filter::new(&rules, Scopes::NONE.with(Scope::VehicleLocation));
         let once = rewritten(kind, &payload, &filter);
         prop_assert_eq!(&rewritten(kind, &once, &filter), &once);
+    }
+
+    #[test]
+    fn damaged_records_are_accepted_and_refused_as_without_a_filter(
+        (kind, payload) in records::damaged(words()),
+        rules in rules(),
+    ) {
+        let filter = Filter::new(&rules, Scopes::ALL);
+        let (mut plain, mut out) = (Vec::new(), b"before".to_vec());
+        let result = rewrite(kind, &payload, VIN, &filter, &mut out);
+        prop_assert_eq!(&result, &rewrite(kind, &payload, VIN, &Filter::off(), &mut plain));
+        prop_assert!(out.starts_with(b"before"));
+        prop_assert!(result.is_ok() || out.len() == 6);
     }
 }

@@ -55,31 +55,17 @@ enum Meaning {
     Location(f64, f64),
 }
 
-fn record() -> impl Strategy<Value = (RecordKind, Vec<u8>)> {
+fn words() -> Vocabulary {
     static WORDS: LazyLock<Vec<&str>> = LazyLock::new(|| TEXTS.iter().map(|(text, _)| *text).collect());
-    records::record(Vocabulary {
-        texts: &WORDS,
-        numbers: &[0, 1, 2, 21, 64, 259, 315_575_999_999, 315_576_000_000, 1_692_044_886_337],
-    })
+    Vocabulary { texts: &WORDS, numbers: &[0, 1, 2, 21, 64, 259, 315_575_999_999, 315_576_000_000, 1_692_044_886_337] }
 }
 
-/// A record with some bytes overwritten, cut off or repeated.
+fn record() -> impl Strategy<Value = (RecordKind, Vec<u8>)> {
+    records::record(words())
+}
+
 fn damaged() -> impl Strategy<Value = (RecordKind, Vec<u8>)> {
-    (record(), vec((any::<Index>(), any::<u8>(), 0..4_u8), 1..4)).prop_map(|((kind, mut bytes), damages)| {
-        for (at, byte, how) in damages {
-            if bytes.is_empty() {
-                break;
-            }
-            let at = at.index(bytes.len());
-            match how {
-                0 => bytes.truncate(at),
-                1 => bytes.insert(at, byte),
-                2 => bytes[at] = byte,
-                _ => bytes[at] ^= 1 << (byte & 7),
-            }
-        }
-        (kind, bytes)
-    })
+    records::damaged(words())
 }
 
 fn rewritten(kind: RecordKind, payload: &[u8]) -> Result<Vec<u8>, PayloadError> {

@@ -6,7 +6,7 @@
 use fleet_telemetry::record::RecordKind;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use proptest::sample::select;
+use proptest::sample::{Index, select};
 
 /// What generated fields are filled with.
 #[derive(Clone, Copy, Debug)]
@@ -173,4 +173,23 @@ fn encoded(fields: &'static [(u32, Shape)], words: Vocabulary, depth: u32) -> Bo
 /// Any record of a known kind.
 pub fn record(words: Vocabulary) -> impl Strategy<Value = (RecordKind, Vec<u8>)> {
     select(&KINDS[..]).prop_flat_map(move |(kind, fields)| (Just(kind), encoded(fields, words, 0)))
+}
+
+/// A record with some bytes overwritten, cut off or repeated.
+pub fn damaged(words: Vocabulary) -> impl Strategy<Value = (RecordKind, Vec<u8>)> {
+    (record(words), vec((any::<Index>(), any::<u8>(), 0..4_u8), 1..4)).prop_map(|((kind, mut bytes), damages)| {
+        for (at, byte, how) in damages {
+            if bytes.is_empty() {
+                break;
+            }
+            let at = at.index(bytes.len());
+            match how {
+                0 => bytes.truncate(at),
+                1 => bytes.insert(at, byte),
+                2 => bytes[at] = byte,
+                _ => bytes[at] ^= 1 << (byte & 7),
+            }
+        }
+        (kind, bytes)
+    })
 }

@@ -147,15 +147,16 @@ static ANYWHERE: LazyLock<Regex> = LazyLock::new(|| {
     };
     let (latitude, longitude) = (sided("NSns"), sided("EWew"));
     let sexagesimal = r"[0-9]{1,3}[ :][0-9]{1,2}[ :][0-9]{1,2}(?:\.[0-9]+)?[ ]?";
+    // Of those that start at the same place the first is taken, so the longer ones come first.
     let forms = [
-        format!("{two}{BLANK}[,;|]{BLANK}{two}"),
-        format!("{four}(?:[ \t]+|{BLANK}/{BLANK}){four}"),
+        format!("{latitude}{BLANK}[,;/]?{BLANK}{longitude}"),
+        format!("{longitude}{BLANK}[,;/]?{BLANK}{latitude}"),
+        format!(r"{two}{SIDE}{QUOTES}{BLANK}[,;|]{BLANK}{QUOTES}{two}"),
+        format!("{four}{SIDE}(?:[ \t]+|{BLANK}/{BLANK}){four}"),
         format!("{comma}(?:[ \t]+|{BLANK};{BLANK}){comma}"),
         // ISO 6709.
         r"[+\-][0-9]{2}\.[0-9]{2,}[+\-][0-9]{3}\.[0-9]{2,}(?:[+\-][0-9.]+)?/?".into(),
-        format!("{latitude}{BLANK}[,;/]?{BLANK}{longitude}"),
-        format!("{longitude}{BLANK}[,;/]?{BLANK}{latitude}"),
-        format!(r"{SIGN}?{DEGREES}\.[0-9]+{BLANK}[°º˚]"),
+        format!(r"{SIGN}?{DEGREES}\.[0-9]+{BLANK}[°º˚]{}", second()),
         format!(
             r"(?:[NSEWnsew]{BLANK})?{SIGN}?[0-9]{{1,3}}{BLANK}(?:°|º|˚|(?i-u:deg)){BLANK}[0-9]{{1,2}}(?:\.[0-9]+)?{BLANK}['′’](?:{BLANK}[0-9]{{1,2}}(?:\.[0-9]+)?{BLANK}(?:''|[\x22″”])?)?(?:{BLANK}[NSEWnsew](?-u:\b))?"
         ),
@@ -177,13 +178,22 @@ fn member() -> String {
     let long = "(?:(?-u:\\b)|_)(?i-u:long)";
     let mark = r"[\x22'\\]{0,4}[ \t]*[:=][ \t]*[\x22'\\]{0,4}";
     let number = format!("{SIGN}?[0-9]{{1,3}}");
-    format!(r"(?:{name}|{long}){mark}{number}(?:[.,][0-9]+)?|{name}[ \t]+{number}\.[0-9]+")
+    let second = second();
+    format!(r"(?:{name}|{long}){mark}{number}(?:[.,][0-9]+)?{second}|{name}[ \t]+{number}\.[0-9]+{second}")
+}
+
+/// The other half after a first one that stands for itself: `lat/lon: 37.41, -122.14`.
+fn second() -> String {
+    format!(r"(?:{SIDE}{QUOTES}(?:{BLANK}[,;|/]{BLANK}|[ \t]+){QUOTES}{SIGN}?{DEGREES}\.[0-9]{{2,}})?")
 }
 
 /// At most 180.
 const DEGREES: &str = "(?:1[0-7][0-9]|180|[0-9]{1,2})";
 const SIGN: &str = r"[+\-−]";
 const BLANK: &str = "[ \t]*";
+/// JSON's, and JSON's within a JSON string.
+const QUOTES: &str = r"[\x22'\\]{0,2}";
+const SIDE: &str = "(?:[ \t]*[°º˚])?(?:[ \t]*[NSEWnsew])?";
 
 fn compile(pattern: &str) -> Regex {
     Regex::new(pattern).expect("the patterns are constants that the tests compile")
@@ -247,6 +257,11 @@ mod tests {
             ("from 37.41,-122.14 to 37.55,-122.27", "from # to #"),
             ("https://maps.example/?q=37.412374,-122.145867&z=9", "https://maps.example/?q=#&z=9"),
             ("$GPGGA,123519,3724.742,N,12208.752,W,1,08", "$GPGGA,123519,#,1,08"),
+            ("lat/lon: 37.41/-122.14 (gps)", "lat/# (gps)"),
+            ("lat,lon=37.412374,-122.145867", "lat,#"),
+            (r#"["37.412374", "-122.145867"]"#, r##"["#"]"##),
+            ("37.412374N,-122.145867 ok", "# ok"),
+            ("37.41°, -122.14 ok", "# ok"),
             ("é 37.4124 -122.1459 é", "é # é"),
         ] {
             assert_eq!(masked(text), expected, "{text}");
