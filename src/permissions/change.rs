@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::clock::{self, rfc3339};
-use super::grant::{Grant, State};
+use super::grant::{Grant, MAX_SKEW_MS, State};
 use super::scope::Scope;
 use super::store::StoreError;
 
@@ -194,7 +194,8 @@ impl Change {
             check_text(text, max).map_err(|reason| invalid(field, text, reason))?;
         }
         check_times(since_ms, self.expires_ms).map_err(|(field, ms, reason)| invalid(field, &rfc3339(ms), reason))?;
-        if self.state == State::Denied && since_ms > now_ms {
+        // Clocks differ a little.
+        if self.state == State::Denied && since_ms > now_ms.saturating_add(MAX_SKEW_MS) {
             let reason = "is in the future; a refusal holds at once".to_owned();
             return Err(invalid("since", &rfc3339(since_ms), reason));
         }
@@ -307,7 +308,7 @@ mod tests {
             refused(Change { note: "x".repeat(2000), ..base() })
                 .ends_with("is 2000 bytes long, at most 1024 are allowed")
         );
-        let future = Change { since_ms: Some(NOW + 1), ..change(State::Denied) };
+        let future = Change { since_ms: Some(NOW + MAX_SKEW_MS + 1), ..change(State::Denied) };
         assert!(refused(future).contains("in the future"));
     }
 

@@ -261,3 +261,90 @@ impl Metrics {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+    use crate::permissions::change::Actor;
+    use crate::permissions::{Mode, Rules, Scopes};
+
+    const SHORT: Duration = Duration::from_millis(50);
+
+    fn ledger() -> (Ledger, Arc<Permissions>) {
+        let enforced = Scopes::NONE.with(Scope::Media);
+        let permissions =
+            Arc::new(Permissions::new(Rules { mode: Mode::Enforce, enforced, deny_unknown: true, ..Rules::off() }));
+        (Ledger::new(Arc::clone(&permissions), SHORT, Audit::default()), permissions)
+    }
+
+    fn entry() -> Entry {
+        let grant = Grant {
+            state: State::Granted,
+            since_ms: 1_767_225_600_000,
+            expires_ms: Some(1_767_225_600_500),
+            source: "owner".to_owned(),
+            note: String::new(),
+            version: 3,
+        };
+        let actor = Actor { who: "admin".to_owned(), from: "10.0.0.7".to_owned() };
+        Entry { at_ms: 0, scope: Scope::Media, grant, actor }
+    }
+
+    fn allows(permissions: &Permissions) -> bool {
+        let now = 1_767_225_600_100;
+        !permissions.filter("A", Some(now), now.unsigned_abs()).denies(Scope::Media)
+    }
+
+    #[test]
+    fn a_store_that_hangs_is_lost_as_one_that_complains_is() {
+        let (ledger, permissions) = ledger();
+        assert_eq!(ledger.health(), Health::Loading);
+        let mut grants = Grants::default();
+        grants.set("A", Scope::Media, entry().grant);
+        ledger.load(grants);
+        ledger.confirm();
+        ledger.tick();
+        assert!(ledger.health() == Health::Loaded && allows(&permissions));
+        std::thread::sleep(SHORT);
+        ledger.tick();
+        assert!(matches!(ledger.health(), Health::Lost { error } if error.contains("has not answered")));
+        assert!(!allows(&permissions));
+        ledger.apply([("A", Scope::Media, Some(entry().grant))]);
+        assert!(!allows(&permissions), "what is lost does not come back by a change");
+        ledger.confirm();
+        assert!(ledger.health() == Health::Loaded && allows(&permissions));
+    }
+
+    /// Collects what is logged.
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_change_is_one_line_that_says_who_when_what_and_from_where() {
+        let (ledger, _permissions) = ledger();
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let subscriber = tracing_subscriber::fmt().json().with_writer(move || writer.clone()).finish();
+        tracing::subscriber::with_default(subscriber, || ledger.announce("VIN1", &entry(), "granted"));
+        let line: serde_json::Value = serde_json::from_slice(&lines.0.lock().unwrap()).unwrap();
+        assert_eq!(line["target"], "fleet_telemetry::audit");
+        let expected = serde_json::json!({
+            "message": "permission_changed", "vin": "VIN1", "scope": "media", "state": "granted",
+            "since": "2026-01-01T00:00:00Z", "expires": "2026-01-01T00:00:00.5Z", "version": 3,
+            "actor": "admin", "from": "10.0.0.7", "source": "owner",
+        });
+        assert_eq!(line["fields"], expected);
+    }
+}

@@ -1,16 +1,15 @@
 //! `permissions`: the rules, where grants live, and how they are changed.
 
+mod api;
 pub mod file;
 
-use std::fmt;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use self::file::{Action as ActionValue, Api, Store};
+pub use self::api::{ApiTls, ApiToken, PermissionsApi};
+use self::file::{Action as ActionValue, Store};
 use super::error::{ConfigError, Problems};
 use super::limits::{DAY, HOUR, SECOND};
-use super::resolve::address;
 use super::{Kafka, Route};
 use crate::permissions::{Action, Mode, Rules, Scope, Scopes};
 
@@ -51,47 +50,6 @@ pub enum PermissionStore {
     },
 }
 
-/// The HTTP listener for changes.
-#[derive(Clone, Debug)]
-pub struct PermissionsApi {
-    /// Where it listens.
-    pub address: SocketAddr,
-    /// The bearer token; `None`: only client certificates are let in.
-    pub token: Option<ApiToken>,
-    /// `None`: plain HTTP.
-    pub tls: Option<ApiTls>,
-}
-
-/// Where the bearer token comes from.
-#[derive(Clone, PartialEq, Eq)]
-pub enum ApiToken {
-    /// The configuration itself.
-    Inline(String),
-    /// The contents of a file, without white space around them.
-    File(PathBuf),
-}
-
-impl fmt::Debug for ApiToken {
-    /// Without the token.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Inline(_) => f.write_str("Inline(…)"),
-            Self::File(path) => f.debug_tuple("File").field(path).finish(),
-        }
-    }
-}
-
-/// TLS of the HTTP listener.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ApiTls {
-    /// PEM chain, leaf first.
-    pub cert: PathBuf,
-    /// PEM private key.
-    pub key: PathBuf,
-    /// PEM bundle; a client whose certificate chains to it needs no token.
-    pub client_ca: Option<PathBuf>,
-}
-
 /// The topics that records go to, which grants must stay out of.
 pub(super) struct Topics<'a> {
     pub(super) namespace: &'a str,
@@ -117,7 +75,7 @@ pub(super) fn resolve(
         rules: rules(section, problems),
         store,
         max_stale: problems.duration("permissions.max_stale", section.max_stale, SECOND..=30 * DAY, HOUR),
-        api: section.api.as_ref().and_then(|section| api(section, problems)),
+        api: section.api.as_ref().and_then(|section| api::resolve(section, problems)),
         audit_topic: section.audit_topic.clone(),
         kafka: kafka.cloned(),
     }
@@ -288,74 +246,12 @@ fn check_topics(store: &PermissionStore, audit: Option<&str>, topics: &Topics<'_
     }
 }
 
-fn api(section: &Api, problems: &mut Problems) -> Option<PermissionsApi> {
-    if section.port.is_none() {
-        let remedy = "give a port (0 picks a free one)";
-        problems.error(ConfigError::Missing { key: "permissions.api.port", remedy });
-    }
-    let port = problems.number("permissions.api.port", section.port, 0..=65_535, 0);
-    let host = section.host.as_deref().filter(|host| !host.is_empty()).unwrap_or("127.0.0.1");
-    let address = address("permissions.api.host", host, port, problems);
-    let token = token(section, problems);
-    let tls = section.tls.as_ref().map(|tls| api_tls(tls, problems));
-    if token.is_none() && tls.as_ref().is_none_or(|tls| tls.client_ca.is_none()) {
-        let remedy = "give a token or token_file, or tls.client_ca to let clients in by certificate";
-        problems.error(ConfigError::Missing { key: "permissions.api.token", remedy });
-    }
-    let address = address?;
-    if !address.ip().is_loopback() && tls.is_none() {
-        problems.advise("permissions.api.host", "not loopback and without tls: the token is readable on the network");
-    }
-    Some(PermissionsApi { address, token, tls })
-}
-
-fn token(section: &Api, problems: &mut Problems) -> Option<ApiToken> {
-    /// Shorter ones can be guessed.
-    const SHORTEST_TOKEN: usize = 16;
-    match (section.token.as_deref(), section.token_file.as_deref()) {
-        (Some(_), Some(_)) => {
-            let problem = "also permissions.api.token_file is given; one of them must go".to_owned();
-            problems.error(ConfigError::Conflict { key: "permissions.api.token", problem });
-            None
-        }
-        (Some(token), None) => {
-            if token.is_empty() {
-                let remedy = "an empty token lets everybody in; give one of at least 16 characters";
-                problems.error(ConfigError::Missing { key: "permissions.api.token", remedy });
-            } else if token.len() < SHORTEST_TOKEN {
-                problems.advise("permissions.api.token", "shorter than 16 characters: easily guessed");
-            }
-            Some(ApiToken::Inline(token.to_owned()))
-        }
-        (None, Some(path)) => {
-            let path = required("permissions.api.token_file", Some(path), "give a file that holds the token", problems);
-            Some(ApiToken::File(path))
-        }
-        (None, None) => None,
-    }
-}
-
-fn api_tls(tls: &file::ApiTls, problems: &mut Problems) -> ApiTls {
-    ApiTls {
-        cert: required(
-            "permissions.api.tls.cert",
-            tls.cert.as_deref(),
-            "give the PEM certificate chain, leaf first",
-            problems,
-        ),
-        key: required("permissions.api.tls.key", tls.key.as_deref(), "give the PEM private key", problems),
-        client_ca: tls.client_ca.as_ref().map(|path| {
-            required("permissions.api.tls.client_ca", Some(path), "give a PEM bundle, or leave the key out", problems)
-        }),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use crate::config::{Config, Env, PermissionStore, Problems, file::FileConfig, resolve};
     use crate::permissions::{Action, Mode, Scope};
 
-    fn load(permissions: &str) -> Result<Config, Problems> {
+    pub(super) fn load(permissions: &str) -> Result<Config, Problems> {
         let text = format!(
             r#"{{"port": 1, "tls": {{"ca_file": "a", "server_cert": "b", "server_key": "c"}}, "namespace": "t",
                 "records": {{"V": ["logger"]}}, "kafka": {{"bootstrap.servers": "x:1"}}, "permissions": {permissions}}}"#
@@ -363,7 +259,7 @@ mod tests {
         resolve(FileConfig::parse(text.as_bytes()).unwrap(), &Env::default()).map(|(config, _)| config)
     }
 
-    fn errors(permissions: &str) -> Vec<String> {
+    pub(super) fn errors(permissions: &str) -> Vec<String> {
         load(permissions).unwrap_err().errors.iter().map(ToString::to_string).collect()
     }
 
@@ -414,17 +310,6 @@ mod tests {
         for text in expected {
             assert!(found.iter().any(|error| error == text), "{text}: {found:#?}");
         }
-    }
-
-    #[test]
-    fn an_api_needs_a_way_to_let_clients_in() {
-        let found = errors(r#"{"mode": "off", "api": {"port": 1}}"#);
-        assert!(found[0].starts_with("permissions.api.token: missing"), "{found:?}");
-        assert!(errors(r#"{"mode": "off", "api": {"port": 1, "token": ""}}"#)[0].contains("lets everybody in"));
-        let config = load(r#"{"mode": "off", "api": {"port": 1, "token": "0123456789abcdef"}}"#).unwrap();
-        let api = config.permissions.unwrap().api.unwrap();
-        assert!(api.address.ip().is_loopback());
-        assert!(!format!("{api:?}").contains("0123456789abcdef"));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The topic as this instance has read it.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -23,6 +24,8 @@ pub(super) struct Log {
     read: Mutex<Read>,
     /// By partition, the offset of the next message.
     next: watch::Sender<Vec<i64>>,
+    /// Set once: the log has ended before where it was read to.
+    is_cut_off: AtomicBool,
     complaints: RateLimited,
 }
 
@@ -39,7 +42,14 @@ impl Log {
     pub(super) fn new(topic: &str, partitions: usize, ledger: Arc<Ledger>) -> Self {
         let read = Read { loading: Some(Grants::default()), recent: Recent::default(), ahead: HashMap::new() };
         let next = watch::Sender::new(vec![0; partitions]);
-        Self { topic: topic.into(), ledger, read: Mutex::new(read), next, complaints: RateLimited::default() }
+        Self {
+            topic: topic.into(),
+            ledger,
+            read: Mutex::new(read),
+            next,
+            is_cut_off: AtomicBool::new(false),
+            complaints: RateLimited::default(),
+        }
     }
 
     pub(super) fn ledger(&self) -> &Ledger {
@@ -57,12 +67,16 @@ impl Log {
     /// The next message of the log.
     pub(super) fn take(&self, message: &BorrowedMessage<'_>) {
         let (partition, offset) = (index(message.partition()), message.offset());
+        self.take_at(partition, offset, message.key().unwrap_or_default(), message.payload());
+    }
+
+    fn take_at(&self, partition: usize, offset: i64, key: &[u8], payload: Option<&[u8]>) {
         let mut read = self.read();
         if self.next.borrow().get(partition).is_none_or(|next| offset < *next) {
             return;
         }
-        if let Some((vin, scope)) = value::parse_key(message.key().unwrap_or_default()) {
-            let entry = message.payload().map(|payload| self.entry(vin, scope, payload, offset));
+        if let Some((vin, scope)) = value::parse_key(key) {
+            let entry = payload.map(|payload| self.entry(&read, (vin, scope), payload, offset));
             self.follow(&mut read, vin, entry, scope, offset);
         } else if let Some(skipped) = self.complaints.permit() {
             tracing::error!(topic = %self.topic, partition, offset, skipped, "permission_key_unreadable");
@@ -71,14 +85,15 @@ impl Log {
     }
 
     /// Fails closed: what somebody wrote for this key was meant to change it, and consent cannot be read from it.
-    fn entry(&self, vin: &str, scope: Scope, payload: &[u8], offset: i64) -> Entry {
+    fn entry(&self, read: &Read, (vin, scope): (&str, Scope), payload: &[u8], offset: i64) -> Entry {
         value::parse_value(vin, scope, payload).unwrap_or_else(|error| {
             if let Some(skipped) = self.complaints.permit() {
                 tracing::error!(topic = %self.topic, offset, error, skipped, "permission_value_unreadable");
             }
             let (note, source) = (format!("unreadable message at offset {offset}: {error}"), String::new());
             let at_ms = now_ms();
-            let version = self.ledger.grants().get(vin, scope).map_or(1, |grant| grant.version + 1);
+            let known = read.loading.clone().unwrap_or_else(|| self.ledger.grants());
+            let version = known.get(vin, scope).map_or(1, |grant| grant.version + 1);
             let grant = Grant { state: State::Denied, since_ms: at_ms, expires_ms: None, source, note, version };
             Entry { at_ms, scope, grant, actor: Actor { who: String::new(), from: self.topic.to_string() } }
         })
@@ -151,6 +166,14 @@ impl Log {
         self.next.borrow().clone()
     }
 
+    /// Whether the log ends, or has ever ended, before where it was read to.
+    pub(super) fn is_cut_off(&self, ends: &[i64]) -> bool {
+        if self.next.borrow().iter().zip(ends).any(|(next, end)| end < next) {
+            self.is_cut_off.store(true, Ordering::Relaxed);
+        }
+        self.is_cut_off.load(Ordering::Relaxed)
+    }
+
     /// Waits until everything before `ends` was read.
     pub(super) async fn reaches(&self, ends: &[i64], within: Duration) -> bool {
         let mut next = self.next.subscribe();
@@ -169,4 +192,64 @@ impl Log {
 
 fn index(partition: i32) -> usize {
     usize::try_from(partition).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::permissions::audit::Audit;
+    use crate::permissions::{Permissions, Rules};
+
+    const KEY: &[u8] = b"A|vehicle_location";
+    const SCOPE: Scope = Scope::VehicleLocation;
+
+    fn loaded() -> Log {
+        let permissions = Arc::new(Permissions::new(Rules::off()));
+        let log = Log::new("topic", 1, Arc::new(Ledger::new(permissions, Duration::from_secs(1), Audit::default())));
+        log.loaded();
+        log
+    }
+
+    fn entry(state: State, version: u64) -> Entry {
+        let text = String::new;
+        let grant = Grant { state, since_ms: 1, expires_ms: None, source: text(), note: text(), version };
+        Entry { at_ms: 1, scope: SCOPE, grant, actor: Actor::default() }
+    }
+
+    fn read(log: &Log, offset: i64, state: State, version: u64) {
+        log.take_at(0, offset, KEY, Some(&value::value("A", &entry(state, version))));
+    }
+
+    fn confirm(log: &Log, offset: i64, state: State, version: u64) {
+        log.written(&Planned { vin: "A".to_owned(), entry: entry(state, version), changed: true }, 0, offset);
+    }
+
+    fn in_force(log: &Log) -> Option<(State, u64)> {
+        log.ledger().grants().get("A", SCOPE).map(|grant| (grant.state, grant.version))
+    }
+
+    #[test]
+    fn what_another_wrote_before_an_own_change_never_comes_into_force_after_it() {
+        let log = loaded();
+        confirm(&log, 5, State::Denied, 2);
+        assert_eq!(in_force(&log), Some((State::Denied, 2)));
+        read(&log, 4, State::Granted, 2);
+        assert_eq!(in_force(&log), Some((State::Denied, 2)));
+        read(&log, 5, State::Denied, 2);
+        read(&log, 6, State::Granted, 3);
+        assert_eq!(in_force(&log), Some((State::Granted, 3)));
+        let versions: Vec<_> = log.history("A", 9).iter().map(|entry| entry.grant.version).collect();
+        assert_eq!(versions, [3, 2, 2], "each change once");
+    }
+
+    #[test]
+    fn what_another_wrote_after_an_own_change_stays_when_the_confirmation_comes_late() {
+        let log = loaded();
+        read(&log, 5, State::Granted, 1);
+        read(&log, 6, State::Denied, 2);
+        confirm(&log, 5, State::Granted, 1);
+        assert_eq!(in_force(&log), Some((State::Denied, 2)));
+        read(&log, 5, State::Granted, 1);
+        assert_eq!(in_force(&log), Some((State::Denied, 2)), "read before");
+    }
 }

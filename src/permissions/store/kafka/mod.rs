@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
 use rdkafka::message::{DeliveryResult, Message as _};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
@@ -34,7 +34,7 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tokio::sync::oneshot;
 
 use self::log::Log;
-use self::topic::CONFIRM_WITHIN;
+use self::topic::{CONFIRM_WITHIN, Quiet, Reader};
 use super::{OpenError, StoreError, failed};
 use crate::config;
 use crate::permissions::change::{self, Change, Entry, ImportError, Planned};
@@ -44,7 +44,7 @@ use crate::permissions::ledger::Ledger;
 /// The store.
 pub(in crate::permissions) struct Kafka {
     log: Arc<Log>,
-    consumer: Arc<BaseConsumer>,
+    consumer: Arc<Reader>,
     client: ClientConfig,
     /// Replaced after a fatal error.
     producer: Mutex<Arc<Producer>>,
@@ -66,7 +66,7 @@ impl Kafka {
     /// Makes the topic if need be, reads it to its end, and starts following it.
     pub(super) async fn open(topic: &str, kafka: &config::Kafka, ledger: Arc<Ledger>) -> Result<Arc<Self>, OpenError> {
         let wrong = |error: KafkaError| OpenError::Misconfigured(blame(&error));
-        let consumer: Arc<BaseConsumer> = Arc::new(topic::consumer(kafka).create().map_err(wrong)?);
+        let consumer: Arc<Reader> = Arc::new(topic::consumer(kafka).create_with_context(Quiet).map_err(wrong)?);
         let client = topic::producer(kafka);
         let producer = Mutex::new(Arc::new(produce(&client).map_err(wrong)?));
         let partitions = topic::prepare(topic, kafka, Arc::clone(&consumer)).await?;
@@ -137,6 +137,9 @@ impl Kafka {
         let (log, consumer) = (Arc::clone(&self.log), Arc::clone(&self.consumer));
         let ends = tokio::task::spawn_blocking(move || ends(&log, &consumer)).await.map_err(|_| StoreError::Ended)?;
         let ends = ends.map_err(|error| self.failure(error.to_string()))?;
+        if self.log.is_cut_off(&ends) {
+            return Err(self.failure(CUT_OFF.to_owned()));
+        }
         if self.log.reaches(&ends, CONFIRM_WITHIN).await {
             return Ok(());
         }
@@ -170,7 +173,7 @@ fn blame(error: &KafkaError) -> String {
 }
 
 /// Offsets after the last messages.
-fn ends(log: &Log, consumer: &BaseConsumer) -> Result<Vec<i64>, KafkaError> {
+fn ends(log: &Log, consumer: &Reader) -> Result<Vec<i64>, KafkaError> {
     let end = |at| Ok(consumer.fetch_watermarks(&log.topic, partition(at), ANSWER_WITHIN)?.1);
     (0..log.next().len()).map(end).collect()
 }
@@ -180,7 +183,7 @@ fn partition(at: usize) -> i32 {
 }
 
 /// Reads from the beginning to where the log ends now. Gives up when nothing comes for `patience`. Blocks.
-fn load(log: &Log, consumer: &BaseConsumer, patience: Duration) -> Result<(), String> {
+fn load(log: &Log, consumer: &Reader, patience: Duration) -> Result<(), String> {
     let ends = ends(log, consumer).map_err(|error| error.to_string())?;
     let mut assignment = TopicPartitionList::new();
     for at in 0..ends.len() {
@@ -227,25 +230,26 @@ fn follow(store: &Weak<Kafka>) {
 fn judge(log: &Log, ends: Result<Vec<i64>, KafkaError>) {
     match ends {
         Err(error) => log.ledger().trouble(format!("topic {}: {error}", log.topic)),
-        Ok(ends) if log.next().iter().zip(&ends).any(|(next, end)| end < next) => {
-            log.ledger().trouble(format!("topic {}: it has become shorter; was it made anew?", log.topic));
-        }
+        Ok(ends) if log.is_cut_off(&ends) => log.ledger().trouble(format!("topic {}: {CUT_OFF}", log.topic)),
         Ok(ends) if log.next() == ends => log.ledger().confirm(),
         // Behind. That is no trouble yet; if it goes on, the ledger notices the silence.
         Ok(_) => {}
     }
 }
 
+/// It was made anew, or a broker has lost its end. What it says now may lack refusals, so it is not followed.
+const CUT_OFF: &str = "it has become shorter than it was; restart the server once it is whole";
+
 /// Hands delivery reports to those who wait for them.
 struct Confirmations;
 
 impl ClientContext for Confirmations {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
-        tracing::debug!(?level, facility, line, "librdkafka");
+        Quiet.log(level, facility, line);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(%error, reason, "permission_producer_error");
+        Quiet.error(error, reason);
     }
 }
 

@@ -1,15 +1,36 @@
 //! The clients' properties, and the topic: made if it is missing, refused if it would forget.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
-use rdkafka::client::DefaultClientContext;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode;
 
 use crate::config;
 use crate::permissions::store::OpenError;
+
+/// Reads the topic.
+pub(super) type Reader = BaseConsumer<Quiet>;
+
+/// What goes wrong shows in what the store does, which is where it is reported; the clients repeat themselves.
+pub(super) struct Quiet;
+
+impl ClientContext for Quiet {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        tracing::debug!(?level, facility, line, "librdkafka");
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "permission_client_error");
+    }
+}
+
+impl ConsumerContext for Quiet {}
 
 /// Copies of the topic, where there are enough brokers.
 const COPIES: usize = 3;
@@ -77,15 +98,11 @@ pub(super) fn consumer(kafka: &config::Kafka) -> ClientConfig {
 }
 
 /// The number of partitions of `topic`, which is made if it is missing.
-pub(super) async fn prepare(
-    topic: &str,
-    kafka: &config::Kafka,
-    consumer: std::sync::Arc<BaseConsumer>,
-) -> Result<usize, OpenError> {
+pub(super) async fn prepare(topic: &str, kafka: &config::Kafka, consumer: Arc<Reader>) -> Result<usize, OpenError> {
     let deadline = Instant::now() + kafka.connect_timeout;
-    let admin: AdminClient<DefaultClientContext> =
-        connection(kafka).create().map_err(|error| OpenError::Misconfigured(error.to_string()))?;
-    let look = |consumer: std::sync::Arc<BaseConsumer>| {
+    let admin: AdminClient<Quiet> =
+        connection(kafka).create_with_context(Quiet).map_err(|error| OpenError::Misconfigured(error.to_string()))?;
+    let look = |consumer: Arc<Reader>| {
         let topic = topic.to_owned();
         async move {
             let looked = tokio::task::spawn_blocking(move || partitions(&consumer, &topic, deadline)).await;
@@ -93,7 +110,7 @@ pub(super) async fn prepare(
         }
     };
     let unavailable = |problem: String| OpenError::Unavailable(format!("topic {topic}: {problem}"));
-    let found = look(std::sync::Arc::clone(&consumer)).await.map_err(unavailable)?;
+    let found = look(Arc::clone(&consumer)).await.map_err(unavailable)?;
     if let Found::Partitions(count) = found {
         check_cleanup(&admin, topic).await?;
         return Ok(count);
@@ -101,7 +118,7 @@ pub(super) async fn prepare(
     let Found::Missing { brokers } = found else { return Err(unavailable("not found".to_owned())) };
     create(&admin, topic, brokers).await?;
     while Instant::now() < deadline {
-        if let Found::Partitions(count) = look(std::sync::Arc::clone(&consumer)).await.map_err(unavailable)? {
+        if let Found::Partitions(count) = look(Arc::clone(&consumer)).await.map_err(unavailable)? {
             return Ok(count);
         }
         tokio::time::sleep(RETRY).await;
@@ -115,7 +132,7 @@ enum Found {
 }
 
 /// Asks until a broker answers. Blocks.
-fn partitions(consumer: &BaseConsumer, topic: &str, deadline: Instant) -> Result<Found, String> {
+fn partitions(consumer: &Reader, topic: &str, deadline: Instant) -> Result<Found, String> {
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         match consumer.fetch_metadata(Some(topic), left.max(RETRY)) {
@@ -141,7 +158,7 @@ fn partitions(consumer: &BaseConsumer, topic: &str, deadline: Instant) -> Result
     }
 }
 
-async fn create(admin: &AdminClient<DefaultClientContext>, topic: &str, brokers: usize) -> Result<(), OpenError> {
+async fn create(admin: &AdminClient<Quiet>, topic: &str, brokers: usize) -> Result<(), OpenError> {
     let copies = brokers.clamp(1, COPIES);
     let replication = TopicReplication::Fixed(i32::try_from(copies).expect("at most three"));
     // One partition: then the log has one order. Entries are small and change seldom.
@@ -163,7 +180,7 @@ async fn create(admin: &AdminClient<DefaultClientContext>, topic: &str, brokers:
 }
 
 /// With another policy than compaction the topic would forget consents, and refusals.
-async fn check_cleanup(admin: &AdminClient<DefaultClientContext>, topic: &str) -> Result<(), OpenError> {
+async fn check_cleanup(admin: &AdminClient<Quiet>, topic: &str) -> Result<(), OpenError> {
     let resource = ResourceSpecifier::Topic(topic);
     let options = AdminOptions::new().request_timeout(Some(CONFIRM_WITHIN));
     let described = match admin.describe_configs([&resource], &options).await {
