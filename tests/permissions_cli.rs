@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use assert_cmd::Command;
-use fleet_telemetry::config::{self, ApiToken, PermissionStore, PermissionsApi};
+use fleet_telemetry::config::{self, ApiTls, ApiToken, PermissionStore, PermissionsApi};
 use fleet_telemetry::permissions::api::{self, Api, Auth};
 use fleet_telemetry::permissions::{Authority, Mode, Permissions, Rules, Scope, Scopes};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use serde_json::Value;
 use tokio::net::TcpListener;
 
@@ -34,7 +35,29 @@ impl Server {
     fn start() -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let address = runtime.block_on(serve(&folder.path().join("permissions.json")));
+        let address = runtime.block_on(serve(&folder.path().join("permissions.json"), Some(TOKEN), None));
+        Self { address, folder, _runtime: runtime }
+    }
+
+    /// With a certificate for `localhost`, for clients whose certificate is of the same authority. Their files
+    /// are `ca.pem`, `client.pem` and `client.key`.
+    fn start_with_tls() -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let mut ca = CertificateParams::default();
+        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let ca = CertifiedIssuer::self_signed(ca, KeyPair::generate().unwrap()).unwrap();
+        let file = |name: &str| folder.path().join(name);
+        std::fs::write(file("ca.pem"), ca.pem()).unwrap();
+        for (name, common_name) in [("server", "server"), ("client", "consent-desk")] {
+            let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+            params.distinguished_name.push(DnType::CommonName, common_name);
+            let key = KeyPair::generate().unwrap();
+            std::fs::write(file(&format!("{name}.pem")), params.signed_by(&key, &ca).unwrap().pem()).unwrap();
+            std::fs::write(file(&format!("{name}.key")), key.serialize_pem()).unwrap();
+        }
+        let tls = ApiTls { cert: file("server.pem"), key: file("server.key"), client_ca: Some(file("ca.pem")) };
+        let address = runtime.block_on(serve(&file("permissions.json"), None, Some(tls)));
         Self { address, folder, _runtime: runtime }
     }
 
@@ -72,7 +95,7 @@ fn run(folder: &Path, arguments: &[&str], token: Option<&str>) -> Run {
     Run { code: output.status.code().unwrap(), stdout: text(output.stdout), stderr: text(output.stderr) }
 }
 
-async fn serve(store: &Path) -> SocketAddr {
+async fn serve(store: &Path, token: Option<&str>, tls: Option<ApiTls>) -> SocketAddr {
     let enforced = Scopes::NONE.with(Scope::VehicleLocation);
     let rules = Rules { mode: Mode::Enforce, strict: true, deny_unknown: true, enforced, ..Rules::off() };
     let config = config::Permissions {
@@ -86,7 +109,7 @@ async fn serve(store: &Path) -> SocketAddr {
     std::fs::write(store, r#"{"version": 1, "grants": []}"#).unwrap();
     let authority = Authority::open(&config, Arc::new(Permissions::new(rules.clone()))).await.unwrap();
     let address = "127.0.0.1:0".parse().unwrap();
-    let section = PermissionsApi { address, token: Some(ApiToken::Inline(TOKEN.to_owned())), tls: None };
+    let section = PermissionsApi { address, token: token.map(|token| ApiToken::Inline(token.to_owned())), tls };
     let api = Arc::new(Api::new(authority, rules, Auth::open(&section).unwrap()));
     let listener = TcpListener::bind(address).await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -210,4 +233,21 @@ fn takes_address_and_token_from_the_servers_configuration() {
     assert!(found.stdout.contains("location may be read"), "{}{}", found.stdout, found.stderr);
     server.file("config.json", &config.replace("\"api\"", "\"max_stale\": \"1h\", \"api_\""));
     assert_eq!(server.run_with(&["show", VIN], None).code, 2);
+}
+
+#[test]
+fn shows_its_certificate_over_https_and_checks_the_servers() {
+    let server = Server::start_with_tls();
+    let url = format!("https://localhost:{}", server.address.port());
+    let us = ["--api", &url, "--ca-file", "ca.pem", "--cert", "client.pem", "--key", "client.key"];
+    let granted = server.run_with(&[&["grant", VIN][..], &us].concat(), None);
+    assert_eq!(granted.code, 0, "{}", granted.stderr);
+    let history = server.run_with(&[&["history", VIN][..], &us].concat(), None).stdout;
+    assert!(history.contains("consent-desk"), "{history}");
+
+    let without_certificate = server.run_with(&["list", "--api", &url, "--ca-file", "ca.pem"], None);
+    assert_eq!(without_certificate.code, 69, "{}", without_certificate.stderr);
+    let by_another_name = url.replace("localhost", "127.0.0.1");
+    let stranger = server.run_with(&["list", "--api", &by_another_name, "--ca-file", "ca.pem"], None);
+    assert!(stranger.code == 69 && stranger.stderr.contains("certificate"), "{}", stranger.stderr);
 }

@@ -78,7 +78,6 @@ pub fn log(entry: &AuditEntry) {
     let form = Form::of(entry);
     tracing::info!(
         target: TARGET,
-        activity = true,
         vin = form.vin,
         scope = form.scope,
         state = form.state,

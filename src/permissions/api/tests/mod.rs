@@ -26,7 +26,7 @@ const LOCATION: &str = "/v1/vehicles/5YJ3E1EA1KF000001/scopes/vehicle_location";
 struct Server {
     address: SocketAddr,
     permissions: Arc<Permissions>,
-    _store: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 /// What came back.
@@ -60,7 +60,17 @@ async fn start() -> Server {
 }
 
 async fn start_with(section: &PermissionsApi) -> Server {
-    let store = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let store = PermissionStore::Sqlite { path: folder.path().join("permissions.db") };
+    start_on(section, folder, store, Duration::from_secs(60)).await
+}
+
+async fn start_on(
+    section: &PermissionsApi,
+    folder: tempfile::TempDir,
+    store: PermissionStore,
+    max_stale: Duration,
+) -> Server {
     let rules = Rules {
         mode: Mode::Enforce,
         strict: true,
@@ -68,21 +78,15 @@ async fn start_with(section: &PermissionsApi) -> Server {
         enforced: Scopes::NONE.with(Scope::VehicleLocation),
         ..Rules::off()
     };
-    let config = config::Permissions {
-        rules: rules.clone(),
-        store: PermissionStore::Sqlite { path: store.path().join("permissions.db") },
-        max_stale: Duration::from_secs(60),
-        api: None,
-        audit_topic: None,
-        kafka: None,
-    };
+    let config =
+        config::Permissions { rules: rules.clone(), store, max_stale, api: None, audit_topic: None, kafka: None };
     let permissions = Arc::new(Permissions::new(rules.clone()));
     let authority = Authority::open(&config, Arc::clone(&permissions)).await.unwrap();
     let api = Arc::new(Api::new(authority, rules, Auth::open(section).unwrap()));
     let listener = TcpListener::bind(section.address).await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(serve(listener, api, std::future::pending()));
-    Server { address, permissions, _store: store }
+    Server { address, permissions, folder }
 }
 
 impl Server {

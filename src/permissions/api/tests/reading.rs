@@ -107,3 +107,35 @@ async fn unknown_paths_and_methods_are_refused_in_the_same_form() {
     assert_eq!(server.ask("DELETE", LOCATION, "", "").await.error("code"), (405, "bad_request".to_owned()));
     assert!(server.get("/v1/health").await.head.contains("cache-control: no-store"));
 }
+
+#[tokio::test]
+async fn when_the_grants_are_lost_nothing_is_answered_from_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("permissions.json");
+    std::fs::write(&path, r#"{"version": 1, "grants": []}"#).unwrap();
+    let server = start_on(&by_token(TOKEN), folder, PermissionStore::File { path }, Duration::from_millis(800)).await;
+    assert_eq!(server.put(LOCATION, r#"{"state": "granted"}"#).await.status, 200);
+    assert_eq!(server.get("/v1/health").await.json(), json!({"status": "loaded"}));
+
+    std::fs::write(server.folder.path().join("permissions.json"), "nonsense").unwrap();
+    let mut seen = Vec::new();
+    while seen.last().is_none_or(|status| status != "lost") {
+        let health = server.get("/v1/health").await;
+        let status = health.json()["status"].as_str().unwrap().to_owned();
+        assert_eq!(health.status, if status == "lost" { 503 } else { 200 }, "{}", health.body);
+        assert_eq!(health.json()["error"].is_string(), status != "loaded", "{}", health.body);
+        if seen.last() != Some(&status) {
+            seen.push(status);
+        }
+        assert!(seen.len() <= 3, "{seen:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(seen[seen.len() - 2..], ["stale", "lost"], "{seen:?}");
+    for path in ["/v1/vehicles", &format!("/v1/vehicles/{VIN}"), &format!("/v1/vehicles/{VIN}/access"), "/v1/export"] {
+        assert_eq!(server.get(path).await.error("code"), (503, "store_unavailable".to_owned()), "{path}");
+    }
+    assert_eq!(
+        server.put(LOCATION, r#"{"state": "denied"}"#).await.error("code"),
+        (503, "store_unavailable".to_owned())
+    );
+}
