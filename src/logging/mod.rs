@@ -44,7 +44,11 @@ pub fn init(log: &Log) -> Result<(), TryInitError> {
 /// Libraries are heard at `warn` and above, unless `log_level` asks for more than `info`.
 fn filter(log: &Log) -> Targets {
     let libraries = if log.level > LevelFilter::INFO { LevelFilter::INFO } else { log.level.min(LevelFilter::WARN) };
-    let filter = Targets::new().with_default(libraries).with_target(OURS, log.level);
+    let filter = Targets::new()
+        .with_default(libraries)
+        .with_target(OURS, log.level)
+        // Who changed a consent is on record whatever the level.
+        .with_target(crate::permissions::audit::TARGET, log.level.max(LevelFilter::INFO));
     if log.suppress_handshake_errors { filter.with_target(HANDSHAKE_TARGET, LevelFilter::OFF) } else { filter }
 }
 
