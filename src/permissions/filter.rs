@@ -45,6 +45,8 @@ pub struct Rules {
     pub strict: bool,
     /// A vehicle without an entry is denied.
     pub deny_unknown: bool,
+    /// A `V` record of which nothing is left goes nowhere.
+    pub skip_empty: bool,
     /// The scopes that are enforced.
     pub enforced: Scopes,
     /// Counts what is withheld.
@@ -60,6 +62,7 @@ impl Rules {
             action: Action::Drop,
             strict: false,
             deny_unknown: false,
+            skip_empty: false,
             enforced: Scopes::NONE,
             withheld: Arc::new(Withheld::noop()),
         }
@@ -102,6 +105,8 @@ const LOCATION: Scopes = Scopes::NONE.with(Scope::VehicleLocation);
 const STRING_TAG: u8 = (1 << 3) | LENGTH_DELIMITED;
 const LOCATION_TAG: u8 = (7 << 3) | LENGTH_DELIMITED;
 const LENGTH_DELIMITED: u8 = 2;
+/// The first byte of a `Payload` in the outgoing form that has data.
+const DATA_TAG: u8 = (1 << 3) | LENGTH_DELIMITED;
 
 impl<'a> Filter<'a> {
     /// Passes everything.
@@ -184,6 +189,13 @@ impl<'a> Filter<'a> {
         self.note(&mut tally, Subject::Opaque, outcome);
         self.count(&tally);
         decision == Decision::Audit
+    }
+
+    /// Whether an outgoing `V` payload is to go nowhere, because all of its data were withheld.
+    #[must_use]
+    pub fn skips(&self, payload: &[u8]) -> bool {
+        // In the outgoing form data come first.
+        self.rules.is_some_and(|rules| rules.skip_empty) && payload.first() != Some(&DATA_TAG)
     }
 
     /// Notes something in the tally of the record.

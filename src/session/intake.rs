@@ -187,6 +187,10 @@ impl Intake {
             return self.refuse(&Refusal::Record { envelope, kind, error: &error }, pipeline, replies);
         }
         let route = match route {
+            Ok(_) if kind == RecordKind::V && filter.skips(buffer) => Err(DropReason::Withheld),
+            route => route,
+        };
+        let route = match route {
             Ok(route) => route,
             Err(reason) => return self.drop_acked(envelope, kind, reason, pipeline, replies),
         };

@@ -81,3 +81,27 @@ async fn on_receipt_acks_before_the_store_has_the_record() {
     vehicle.expect_ack("V", "t").await;
     assert!(started.elapsed() < Duration::from_millis(900));
 }
+
+#[tokio::test]
+async fn a_record_of_which_nothing_is_left_is_acked_and_goes_nowhere_if_so_configured() {
+    let (dir, pki, server) = start_with(|config| {
+        let store = config["sqlite"]["path"].as_str().unwrap().replace("telemetry", "permissions");
+        config["permissions"] =
+            json!({ "mode": "enforce", "empty_records": "skip", "store": { "sqlite": { "path": store } } });
+    });
+    let mut vehicle = Vehicle::connect(server.address, &pki.vehicle(VIN), VIN).await;
+    // Datum { key: Location, value: { string_value: "(1 N, 2 E)" } }
+    let location = b"\x0a\x10\x08\x15\x12\x0c\x0a\x0a(1 N, 2 E)";
+    vehicle.send("V", "only-location", location).await;
+    vehicle.expect_ack("V", "only-location").await;
+    vehicle.send("V", "both", &[&v_payload(VIN, 1.0), &location[..]].concat()).await;
+    vehicle.expect_ack("V", "both").await;
+    let store = rusqlite::Connection::open(dir.path().join("telemetry.db")).unwrap();
+    let (txid, fields): (String, i64) = store
+        .query_row("SELECT txid, (SELECT count(*) FROM fields) FROM records WHERE type = 'V'", [], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
+        .unwrap();
+    assert_eq!((txid.as_str(), fields), ("both", 2), "speed and name, and no location");
+    server.metric_becomes("record_dropped_total{reason=\"withheld\"}", 1.0).await;
+}

@@ -16,6 +16,8 @@ pub struct Permissions {
     pub strict: Option<bool>,
     /// What becomes of a datum that is withheld.
     pub action: Option<Action>,
+    /// `deliver` or `skip`, for a `V` record of which nothing is left.
+    pub empty_records: Option<String>,
     /// The scopes that are enforced.
     pub scopes: Option<Vec<String>>,
     /// Where grants live.
@@ -109,6 +111,7 @@ impl Permissions {
             default: section.value("default"),
             strict: section.value("strict"),
             action: section.value("action"),
+            empty_records: section.value("empty_records"),
             scopes: section.value("scopes"),
             store: section.object("store", Store::read),
             max_stale: section.duration("max_stale"),

@@ -89,6 +89,7 @@ fn rules(section: &file::Permissions, problems: &mut Problems) -> Rules {
         strict: section.strict.unwrap_or(true),
         deny_unknown: deny_unknown(section.default.as_deref(), problems),
         enforced: scopes(section.scopes.as_deref(), problems),
+        skip_empty: skip_empty(section.empty_records.as_deref(), problems),
         // Counters belong to a recorder; the application registers them.
         ..Rules::off()
     };
@@ -99,6 +100,17 @@ fn rules(section: &file::Permissions, problems: &mut Problems) -> Rules {
         );
     }
     rules
+}
+
+fn skip_empty(empty_records: Option<&str>, problems: &mut Problems) -> bool {
+    match empty_records {
+        None | Some("deliver") => false,
+        Some("skip") => true,
+        Some(other) => {
+            problems.not_allowed("permissions.empty_records", other, "deliver, skip");
+            false
+        }
+    }
 }
 
 fn mode(mode: Option<&str>, problems: &mut Problems) -> Mode {

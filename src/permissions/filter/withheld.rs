@@ -204,7 +204,8 @@ mod tests {
     fn counted(mode: Mode, action: Action, records: &[(RecordKind, Vec<u8>)]) -> Vec<String> {
         let recorder = PrometheusBuilder::new().build_recorder();
         let withheld = metrics::with_local_recorder(&recorder, || Arc::new(Withheld::register(mode, action, LOCATION)));
-        let rules = Rules { mode, action, strict: true, deny_unknown: true, enforced: LOCATION, withheld };
+        let rules =
+            Rules { mode, action, strict: true, deny_unknown: true, enforced: LOCATION, withheld, ..Rules::off() };
         let filter = Filter::new(&rules, Scopes::ALL);
         for (kind, payload) in records {
             rewrite(*kind, payload, "VIN", &filter, &mut Vec::new()).unwrap();
