@@ -499,7 +499,11 @@ impl Session {
         };
         if tokio::time::timeout(CONNECTIVITY_GRACE, wait).await.is_err() {
             let device_id = self.intake.origin().identity.device_id();
-            tracing::error!(device_id, event = event.as_str_name(), "connectivity_registeration_error");
+            // Spelt as the reference server spells them.
+            match event {
+                ConnectivityEvent::Disconnected => tracing::error!(device_id, "connectivity_deregisteration_error"),
+                _ => tracing::error!(device_id, "connectivity_registeration_error"),
+            }
         }
     }
 
