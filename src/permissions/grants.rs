@@ -1,5 +1,6 @@
 //! All grants at one moment: an immutable snapshot that is cheap to make after each change.
 
+use std::cell::LazyCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -105,13 +106,15 @@ impl Grants {
         self.shards.iter().flat_map(|shard| shard.keys())
     }
 
-    /// The enforced scopes that a record is not allowed to carry.
+    /// The enforced scopes that a record is not allowed to carry. `created_ms` is asked only if a consent is in
+    /// force that could cover the record.
     #[must_use]
-    pub fn denied(&self, rules: &Rules, vin: &str, created_ms: Option<i64>, now_ms: u64) -> Scopes {
+    pub fn denied(&self, rules: &Rules, vin: &str, created_ms: impl FnOnce() -> Option<i64>, now_ms: u64) -> Scopes {
         let now_ms = i64::try_from(now_ms).unwrap_or(i64::MAX);
+        let created_ms = LazyCell::new(created_ms);
         let vehicle = self.vehicle(vin);
         let is_denied = |scope: Scope| match vehicle.and_then(|vehicle| vehicle.get(scope)) {
-            Some(grant) => !grant.covers(created_ms, now_ms),
+            Some(grant) => !(grant.is_in_force(now_ms) && grant.covers(*created_ms, now_ms)),
             None => rules.deny_unknown,
         };
         Scope::ALL

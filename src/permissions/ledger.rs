@@ -293,8 +293,8 @@ mod tests {
     }
 
     fn allows(permissions: &Permissions) -> bool {
-        let now = 1_767_225_600_100;
-        !permissions.filter("A", Some(now), now.unsigned_abs()).denies(Scope::Media)
+        let now: i64 = 1_767_225_600_100;
+        !permissions.filter("A", || Some(now), now.unsigned_abs()).denies(Scope::Media)
     }
 
     #[test]

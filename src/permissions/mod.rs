@@ -70,10 +70,10 @@ impl Permissions {
 
     /// The filter for one record of `vin`, by the grants in force now. Takes no lock and does not allocate.
     ///
-    /// `created_ms` is when the vehicle made the record (milliseconds since the epoch), if it says so;
+    /// `created_ms` says (only if that matters) when the vehicle made the record (milliseconds since the epoch), if it says so;
     /// `now_ms` is when it was accepted.
     #[must_use]
-    pub fn filter(&self, vin: &str, created_ms: Option<i64>, now_ms: u64) -> Filter<'_> {
+    pub fn filter(&self, vin: &str, created_ms: impl FnOnce() -> Option<i64>, now_ms: u64) -> Filter<'_> {
         if self.is_off() {
             return Filter::off();
         }

@@ -29,7 +29,7 @@ pub fn record(origin: &Arc<Origin>, event: ConnectivityEvent, permissions: &Perm
         }),
         network_interface: origin.network_interface.to_string(),
     };
-    let filter = permissions.filter(vin, Some(millis), received.epoch_ms);
+    let filter = permissions.filter(vin, || Some(millis), received.epoch_ms);
     let mut payload = Vec::new();
     transform::rewrite(RecordKind::Connectivity, &message.encode_to_vec(), vin, &filter, &mut payload)
         .expect("the walk accepts what the encoder writes");

@@ -315,13 +315,12 @@ fn filter<'a>(
     envelope: &Envelope<'_>,
     received: Received,
 ) -> Filter<'a> {
-    if permissions.is_off() {
-        return Filter::off();
-    }
-    let created_ms = if kind.is_known() {
-        transform::created_ms(kind, envelope.payload)
-    } else {
-        Some(i64::from(envelope.created_at) * 1000).filter(|created| *created > 0)
+    let created_ms = || {
+        if kind.is_known() {
+            transform::created_ms(kind, envelope.payload)
+        } else {
+            Some(i64::from(envelope.created_at) * 1000).filter(|created| *created > 0)
+        }
     };
     permissions.filter(vin, created_ms, received.epoch_ms)
 }

@@ -55,7 +55,7 @@ async fn open(config: &config::Permissions) -> Instance {
 }
 
 fn withholds_everything(permissions: &Permissions) -> bool {
-    permissions.filter("ANY", Some(now()), now_u64()).denies(Scope::VehicleLocation)
+    permissions.filter("ANY", || Some(now()), now_u64()).denies(Scope::VehicleLocation)
 }
 
 impl Instance {
@@ -65,7 +65,7 @@ impl Instance {
     }
 
     fn allows_created_at(&self, vin: &str, created_ms: i64) -> bool {
-        !self.permissions.filter(vin, Some(created_ms), now_u64()).denies(Scope::VehicleLocation)
+        !self.permissions.filter(vin, || Some(created_ms), now_u64()).denies(Scope::VehicleLocation)
     }
 
     fn location(&self, vin: &str) -> Option<Grant> {

@@ -147,7 +147,7 @@ mod tests {
                     entries.push((Scope::VehicleLocation, grant.clone()));
                 }
                 permissions.replace(Some(grants));
-                let filter = permissions.filter("VIN", Some(NOW), NOW.cast_unsigned());
+                let filter = permissions.filter("VIN", || Some(NOW), NOW.cast_unsigned());
                 let access = Access::check("VIN".to_owned(), &rules(deny_unknown), Some(&entries), NOW);
                 assert_eq!(access.location_readable, !filter.denies(Scope::VehicleLocation), "{case:?}");
             }

@@ -6,7 +6,7 @@ use crate::permissions::clock;
 /// Whether the filter lets a record of now carry the location.
 fn passes(server: &Server) -> bool {
     let now = clock::now_ms();
-    !server.permissions.filter(VIN, Some(now), now.cast_unsigned()).denies(Scope::VehicleLocation)
+    !server.permissions.filter(VIN, || Some(now), now.cast_unsigned()).denies(Scope::VehicleLocation)
 }
 
 #[tokio::test]
