@@ -7,8 +7,8 @@ use fleet_telemetry::proto::vehicle_alerts::{VehicleAlert, VehicleAlerts};
 use fleet_telemetry::proto::vehicle_data::value::Value as Typed;
 use fleet_telemetry::proto::vehicle_data::{Datum, Field, Payload};
 use fleet_telemetry::proto::vehicle_error::{VehicleError, VehicleErrors};
-use fleet_telemetry::record::wire::{put_bytes, put_tag, put_varint};
 use prost::Message as _;
+use prost::encoding::{WireType, encode_key, encode_varint};
 use regex::bytes::RegexBuilder;
 use serde_json::json;
 
@@ -124,7 +124,7 @@ async fn stream(site: &Site, server: &Server, vin: &str, region: f64) {
 }
 
 /// Places in headers are nobody's data, so they are masked whoever has allowed what.
-const HEADER_PLACES: std::ops::Range<u32> = 90..94;
+const HEADER_PLACES: std::ops::Range<u32> = 40..44;
 
 async fn pages(site: &Site, server: &Server) -> Vec<(String, Vec<u8>)> {
     let mut pages = Vec::new();
@@ -333,8 +333,7 @@ fn raw(data: Vec<Vec<u8>>) -> Vec<u8> {
 
 fn keyed(key: i32, value: &[u8]) -> Vec<u8> {
     let mut datum = Vec::new();
-    put_tag(&mut datum, 1, 0);
-    put_varint(&mut datum, u64::try_from(key).unwrap());
+    prost::encoding::int32::encode(1, &key, &mut datum);
     put_bytes(&mut datum, 2, value);
     datum
 }
@@ -342,9 +341,14 @@ fn keyed(key: i32, value: &[u8]) -> Vec<u8> {
 fn value_first(key: i32, value: &[u8]) -> Vec<u8> {
     let mut datum = Vec::new();
     put_bytes(&mut datum, 2, value);
-    put_tag(&mut datum, 1, 0);
-    put_varint(&mut datum, u64::try_from(key).unwrap());
+    prost::encoding::int32::encode(1, &key, &mut datum);
     datum
+}
+
+fn put_bytes(out: &mut Vec<u8>, number: u32, bytes: &[u8]) {
+    encode_key(number, WireType::LengthDelimited, out);
+    encode_varint(bytes.len() as u64, out);
+    out.extend_from_slice(bytes);
 }
 
 /// An encoded `Value` with a location.

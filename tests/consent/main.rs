@@ -6,5 +6,7 @@
 mod support;
 
 mod actions;
+mod corpus;
+mod place;
 mod replay;
 mod site;
