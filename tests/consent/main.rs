@@ -7,6 +7,7 @@ mod support;
 
 mod actions;
 mod corpus;
+mod flips;
 mod place;
 mod replay;
 mod site;
