@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use fleet_telemetry::proto::vehicle_data::Payload;
 use prost::Message as _;
+use serde_json::json;
 use tokio::sync::{Barrier, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -16,7 +17,7 @@ use crate::support::api::Api;
 use crate::support::vehicle::Vehicle;
 
 /// Divisible by [`FLIPPERS`].
-const VEHICLES: usize = 400;
+const VEHICLES: usize = 1_000;
 const RECORDS: usize = 30;
 /// Clients of the API; each has its own vehicles, so that the changes of one vehicle come one after the other.
 const FLIPPERS: usize = 8;
@@ -67,11 +68,10 @@ async fn every_record_obeys_the_grant_that_was_in_force_when_it_was_accepted() {
             (vin, stream(vehicle).await)
         });
     }
+    let over = Arc::new(AtomicBool::new(false));
+    let flips = Arc::new(Mutex::new(grant_half(site.api(), &vins).await));
     ready.wait().await;
     let connected = started.elapsed();
-
-    let over = Arc::new(AtomicBool::new(false));
-    let flips = Arc::new(Mutex::new(HashMap::<String, Vec<Flip>>::new()));
     let mut flippers = JoinSet::new();
     for own in vins.chunks(VEHICLES / FLIPPERS) {
         flippers.spawn(flip(site.api(), own.to_vec(), Arc::clone(&over), Arc::clone(&flips)));
@@ -109,6 +109,18 @@ async fn stream(mut vehicle: Vehicle) -> Vec<Sent> {
         sleep(PAUSE).await;
     }
     all
+}
+
+/// Every other vehicle starts with a grant, by an import.
+async fn grant_half(api: Api, vins: &[String]) -> HashMap<String, Vec<Flip>> {
+    let called = Instant::now();
+    let granted: Vec<_> = vins.iter().step_by(2).collect();
+    let entry = |vin| json!({ "vin": vin, "scope": "vehicle_location", "state": "granted" });
+    let file = json!({ "version": 1, "grants": granted.iter().map(entry).collect::<Vec<_>>() });
+    let (status, body) = api.ask("POST", "/v1/import", &file.to_string()).await;
+    assert_eq!(status, 200, "{body}");
+    let flip = Flip { called, returned: Instant::now(), granted: true };
+    granted.into_iter().map(|vin| (vin.clone(), vec![flip])).collect()
 }
 
 /// Grants and revokes at random.
