@@ -241,11 +241,12 @@ fn session(
 ) -> Session {
     let socket_id = Uuid::new_v4();
     let label = upgrade.txid.filter(|_| shared.pipeline.session.connection_id_from_header);
+    let told = |text| shared.pipeline.permissions.label(text);
     let origin = Origin {
         identity,
         connection_id: label.unwrap_or(socket_id).to_string().into(),
-        network_interface: upgrade.network_interface.into(),
-        client_version: upgrade.client_version.into(),
+        network_interface: told(upgrade.network_interface).into(),
+        client_version: told(upgrade.client_version).into(),
     };
     tracing::info!(
         activity = true,
@@ -254,8 +255,8 @@ fn session(
         txid = &*origin.connection_id,
         %socket_id,
         %peer,
-        user_agent = upgrade.user_agent,
-        "X-Forwarded-For" = upgrade.forwarded_for,
+        user_agent = told(upgrade.user_agent),
+        "X-Forwarded-For" = told(upgrade.forwarded_for),
         "socket_connected"
     );
     Session::new(Arc::clone(&shared.pipeline), tls, early, origin, socket_id)

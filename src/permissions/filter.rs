@@ -99,6 +99,9 @@ pub enum Decision {
     Withhold(Action),
 }
 
+/// What stands in the place of coordinates in a text.
+pub(crate) const MASK: &str = "[withheld]";
+
 const LOCATION: Scopes = Scopes::NONE.with(Scope::VehicleLocation);
 
 /// The first byte of an encoded `Value` that is a string, and of one that is a location.
@@ -173,6 +176,23 @@ impl<'a> Filter<'a> {
             Some(rules) if self.denied.contains(Scope::VehicleLocation) => rules.decision(LOCATION),
             _ => Decision::Keep,
         }
+    }
+
+    /// A text that is no part of a record, without the coordinates in it.
+    pub(super) fn label(&self, text: String) -> String {
+        let (decision, outcome) = match self.text() {
+            Decision::Keep => return text,
+            Decision::Audit => (Decision::Audit, Outcome::Audit),
+            withhold @ Decision::Withhold(_) => (withhold, Outcome::Mask),
+        };
+        let mut masked = String::with_capacity(text.len());
+        if !coordinates::mask(&text, MASK, &mut masked) {
+            return text;
+        }
+        let mut tally = Tally::default();
+        self.note(&mut tally, Subject::Text, outcome);
+        self.count(&tally);
+        if decision == Decision::Audit { text } else { masked }
     }
 
     /// Whether a record of a topic that this server cannot read may pass. Strict rules withhold it from a

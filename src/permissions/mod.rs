@@ -82,4 +82,34 @@ impl Permissions {
             grants.as_ref().as_ref().map_or(Scopes::ALL, |grants| grants.denied(&self.rules, vin, created_ms, now_ms));
         Filter::new(&self.rules, denied)
     }
+
+    /// A request header's text as it may be logged and delivered. What it says holds for a whole connection, during
+    /// which grants change, and it is no datum that an owner could allow: coordinates in it are masked for everybody.
+    #[must_use]
+    pub fn label(&self, text: String) -> String {
+        Filter::new(&self.rules, Scopes::ALL).label(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn label(mode: Mode, enforced: Scopes) -> String {
+        let rules = Rules { mode, enforced, ..Rules::off() };
+        Permissions::new(rules).label("wifi at 37.412374,-122.145867".to_owned())
+    }
+
+    #[test]
+    fn coordinates_in_labels_are_masked_where_location_is_enforced() {
+        assert_eq!(label(Mode::Enforce, Scopes::ALL), "wifi at [withheld]");
+        for (mode, enforced) in [
+            (Mode::Off, Scopes::ALL),
+            (Mode::Audit, Scopes::ALL),
+            (Mode::Enforce, Scopes::NONE),
+            (Mode::Enforce, Scopes::NONE.with(Scope::Media)),
+        ] {
+            assert_eq!(label(mode, enforced), "wifi at 37.412374,-122.145867", "{mode:?}");
+        }
+    }
 }

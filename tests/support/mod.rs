@@ -7,6 +7,7 @@
     reason = "each test binary uses a part of it; a test may panic"
 )]
 
+pub(crate) mod api;
 #[cfg(feature = "kafka")]
 pub(crate) mod kafka;
 pub(crate) mod pki;

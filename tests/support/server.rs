@@ -19,6 +19,7 @@ pub struct Server {
     pub status: SocketAddr,
     pub metrics: SocketAddr,
     log: Arc<Mutex<Vec<Value>>>,
+    stderr: Arc<Mutex<String>>,
 }
 
 /// A configuration that works: SQLite in `dir`, everything on loopback; changed by the test.
@@ -62,7 +63,8 @@ impl Server {
             .spawn()
             .unwrap();
         let log = Arc::new(Mutex::new(Vec::new()));
-        let lines = follow(child.stderr.take().unwrap(), Arc::clone(&log));
+        let stderr = Arc::new(Mutex::new(String::new()));
+        let lines = follow(child.stderr.take().unwrap(), Arc::clone(&log), Arc::clone(&stderr));
         let deadline = Instant::now() + Duration::from_secs(60);
         let mut said = Vec::new();
         while let Ok(line) = lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
@@ -76,6 +78,7 @@ impl Server {
                     status: port(&config["status_port"]),
                     metrics: port(&config["monitoring"]["prometheus_metrics_port"]),
                     log,
+                    stderr,
                 });
             }
             said.push(line);
@@ -86,6 +89,11 @@ impl Server {
 
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// All that the process has written to its standard error so far, log lines or not.
+    pub fn stderr(&self) -> String {
+        self.stderr.lock().unwrap().clone()
     }
 
     /// Log lines so far with this message.
@@ -202,12 +210,17 @@ pub fn write_config(dir: &Path, config: &Value) -> PathBuf {
     path
 }
 
-fn follow(stderr: std::process::ChildStderr, log: Arc<Mutex<Vec<Value>>>) -> Receiver<String> {
+fn follow(stderr: std::process::ChildStderr, log: Arc<Mutex<Vec<Value>>>, all: Arc<Mutex<String>>) -> Receiver<String> {
     let (lines, received) = channel();
     std::thread::spawn(move || {
         for line in BufReader::new(stderr).lines().map_while(Result::ok) {
             if std::env::var_os("SHOW_SERVER_LOG").is_some() {
                 eprintln!("{line}");
+            }
+            {
+                let mut all = all.lock().unwrap();
+                all.push_str(&line);
+                all.push('\n');
             }
             if let Ok(event) = serde_json::from_str(&line) {
                 log.lock().unwrap().push(event);

@@ -6,11 +6,8 @@
 use std::collections::BTreeSet;
 
 use super::schema::{self, Kind, Message};
-use crate::permissions::filter::{Decision, Filter, Outcome, Subject, Tally, coordinates};
+use crate::permissions::filter::{Decision, Filter, MASK, Outcome, Subject, Tally, coordinates};
 use crate::record::wire::{Field, Fields, Value, put_bytes};
-
-/// What stands in the place of coordinates.
-const MASK: &str = "[withheld]";
 
 /// The payload without what `filter` withholds; the payload itself if that is to be counted only.
 pub(super) fn scrubbed(message: &Message, payload: Vec<u8>, filter: &Filter<'_>, tally: &mut Tally) -> Vec<u8> {
