@@ -6,7 +6,10 @@
 pub(crate) mod coordinates;
 mod withheld;
 
+use std::borrow::Cow;
 use std::sync::Arc;
+
+use regex::{NoExpand, Regex};
 
 use super::scope::{self, Scope, Scopes};
 use crate::record::wire::{self, Fields};
@@ -47,6 +50,8 @@ pub struct Rules {
     pub deny_unknown: bool,
     /// A `V` record of which nothing is left goes nowhere.
     pub skip_empty: bool,
+    /// What else counts as coordinates in texts of `alerts`, `errors` and `connectivity`.
+    pub patterns: Arc<[Regex]>,
     /// The scopes that are enforced.
     pub enforced: Scopes,
     /// Counts what is withheld.
@@ -63,6 +68,7 @@ impl Rules {
             strict: false,
             deny_unknown: false,
             skip_empty: false,
+            patterns: Arc::new([]),
             enforced: Scopes::NONE,
             withheld: Arc::new(Withheld::noop()),
         }
@@ -178,6 +184,21 @@ impl<'a> Filter<'a> {
         }
     }
 
+    /// The text with [`MASK`] in place of coordinates and of what the configured patterns match; `None` when there
+    /// is nothing of the kind in it.
+    #[must_use]
+    pub fn masked(&self, text: &str) -> Option<String> {
+        let mut masked = String::with_capacity(text.len());
+        let mut found = coordinates::mask(text, MASK, &mut masked);
+        for pattern in self.rules.map_or(&[][..], |rules| &rules.patterns) {
+            if let Cow::Owned(replaced) = pattern.replace_all(&masked, NoExpand(MASK)) {
+                masked = replaced;
+                found = true;
+            }
+        }
+        found.then_some(masked)
+    }
+
     /// A text that is no part of a record, without the coordinates in it.
     pub(super) fn label(&self, text: String) -> String {
         let (decision, outcome) = match self.text() {
@@ -185,10 +206,7 @@ impl<'a> Filter<'a> {
             Decision::Audit => (Decision::Audit, Outcome::Audit),
             withhold @ Decision::Withhold(_) => (withhold, Outcome::Mask),
         };
-        let mut masked = String::with_capacity(text.len());
-        if !coordinates::mask(&text, MASK, &mut masked) {
-            return text;
-        }
+        let Some(masked) = self.masked(&text) else { return text };
         let mut tally = Tally::default();
         self.note(&mut tally, Subject::Text, outcome);
         self.count(&tally);

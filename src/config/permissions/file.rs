@@ -18,6 +18,8 @@ pub struct Permissions {
     pub action: Option<Action>,
     /// `deliver` or `skip`, for a `V` record of which nothing is left.
     pub empty_records: Option<String>,
+    /// Regular expressions of what else counts as coordinates in texts.
+    pub patterns: Option<Vec<String>>,
     /// The scopes that are enforced.
     pub scopes: Option<Vec<String>>,
     /// Where grants live.
@@ -112,6 +114,7 @@ impl Permissions {
             strict: section.value("strict"),
             action: section.value("action"),
             empty_records: section.value("empty_records"),
+            patterns: section.value("patterns"),
             scopes: section.value("scopes"),
             store: section.object("store", Store::read),
             max_stale: section.duration("max_stale"),

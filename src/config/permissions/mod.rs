@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use self::api::{ApiTls, ApiToken, PermissionsApi};
+use regex::Regex;
+
 use self::file::{Action as ActionValue, Store};
 use super::error::{ConfigError, Problems};
 use super::limits::{DAY, HOUR, SECOND};
@@ -90,6 +92,7 @@ fn rules(section: &file::Permissions, problems: &mut Problems) -> Rules {
         deny_unknown: deny_unknown(section.default.as_deref(), problems),
         enforced: scopes(section.scopes.as_deref(), problems),
         skip_empty: skip_empty(section.empty_records.as_deref(), problems),
+        patterns: patterns(section.patterns.as_deref(), problems).into(),
         // Counters belong to a recorder; the application registers them.
         ..Rules::off()
     };
@@ -173,6 +176,27 @@ fn scopes(names: Option<&[String]>, problems: &mut Problems) -> Scopes {
             scopes
         }
     })
+}
+
+fn patterns(patterns: Option<&[String]>, problems: &mut Problems) -> Vec<Regex> {
+    let mut compiled = Vec::new();
+    for (at, pattern) in patterns.unwrap_or_default().iter().enumerate() {
+        match Regex::new(pattern) {
+            // It would put the mask between all letters.
+            Ok(regex) if regex.is_match("") => {
+                problems.not_allowed(
+                    format!("permissions.patterns[{at}]"),
+                    pattern,
+                    "expressions that do not match nothing",
+                );
+            }
+            Ok(regex) => compiled.push(regex),
+            Err(_) => {
+                problems.not_allowed(format!("permissions.patterns[{at}]"), pattern, "regular expressions");
+            }
+        }
+    }
+    compiled
 }
 
 fn store(section: Option<&Store>, problems: &mut Problems) -> PermissionStore {
@@ -293,6 +317,15 @@ mod tests {
         assert_eq!(permissions.store, PermissionStore::Sqlite { path: "permissions.db".into() });
         assert_eq!(permissions.max_stale.as_secs(), 3600);
         assert!(permissions.api.is_none() && permissions.kafka.is_none());
+    }
+
+    #[test]
+    fn compiles_patterns_and_names_those_that_are_none() {
+        let permissions = load(r#"{"mode": "enforce", "patterns": ["depot [0-9]+"]}"#).unwrap().permissions.unwrap();
+        assert!(permissions.rules.patterns[0].is_match("depot 17"));
+        let found = errors(r#"{"mode": "enforce", "patterns": ["fine", "(", "x*"]}"#).join("\n");
+        assert!(found.contains("permissions.patterns[1]") && found.contains("permissions.patterns[2]"), "{found}");
+        assert!(!found.contains("permissions.patterns[0]"), "{found}");
     }
 
     #[test]

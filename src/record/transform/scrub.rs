@@ -82,11 +82,9 @@ impl Scrub<'_> {
     }
 
     fn masked(&mut self, text: &str) -> String {
-        let mut out = String::with_capacity(text.len());
-        if coordinates::mask(text, MASK, &mut out) {
-            self.note(Subject::Text, self.filter.text(), Outcome::Mask);
-        }
-        out
+        let Some(masked) = self.filter.masked(text) else { return text.to_owned() };
+        self.note(Subject::Text, self.filter.text(), Outcome::Mask);
+        masked
     }
 
     fn note(&mut self, subject: Subject, decision: Decision, outcome: Outcome) {
@@ -156,6 +154,23 @@ mod tests {
         let expected = [("lat", "[withheld]"), ("at", "[withheld]"), ("module", "bms")];
         assert_eq!(values, expected.map(|(key, value)| (key.to_owned(), value.to_owned())).into());
         assert_eq!(out.vin, "VIN");
+    }
+
+    #[test]
+    fn what_the_configured_patterns_match_is_masked_too() {
+        let patterns = ["what3words: \\S+", "depot [0-9]+"].map(|pattern| regex::Regex::new(pattern).unwrap());
+        let rules =
+            Rules { mode: Mode::Enforce, enforced: Scopes::ALL, patterns: patterns.to_vec().into(), ..Rules::off() };
+        let error = VehicleError {
+            body: "at what3words: a.b.c, then depot 17".into(),
+            name: "depot".into(),
+            ..Default::default()
+        };
+        let payload = VehicleErrors { errors: vec![error], ..Default::default() }.encode_to_vec();
+        let mut out = Vec::new();
+        rewrite(RecordKind::Errors, &payload, "VIN", &Filter::new(&rules, Scopes::ALL), &mut out).unwrap();
+        let error = &VehicleErrors::decode(&*out).unwrap().errors[0];
+        assert_eq!((error.body.as_str(), error.name.as_str()), ("at [withheld] then [withheld]", "depot"));
     }
 
     #[test]
