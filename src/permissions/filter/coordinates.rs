@@ -118,13 +118,17 @@ fn parenthesised(text: &str, from: usize) -> Option<Range<usize>> {
 fn pattern(text: &str, mut from: usize) -> Option<Range<usize>> {
     loop {
         let found = ANYWHERE.find_at(text, from)?;
-        let before = text[..found.start()].chars().next_back();
-        // The middle of a longer number is no number.
-        if !before.is_some_and(|c| c.is_ascii_digit() || c == '.') {
+        if !ends_within_number(&text[..found.start()]) {
             return Some(found.range());
         }
         from = found.start() + text[found.start()..].chars().next().map_or(1, char::len_utf8);
     }
+}
+
+/// The middle of a longer number is no number; what follows a word and a point is one.
+fn ends_within_number(before: &str) -> bool {
+    let whole = before.strip_suffix('.').unwrap_or(before);
+    whole.ends_with(|c: char| c.is_ascii_digit())
 }
 
 /// A text that is a pair and nothing else.
@@ -263,6 +267,7 @@ mod tests {
             ("37.412374N,-122.145867 ok", "# ok"),
             ("37.41°, -122.14 ok", "# ok"),
             ("é 37.4124 -122.1459 é", "é # é"),
+            ("place.37.412374,-122.145867", "place.#"),
         ] {
             assert_eq!(masked(text), expected, "{text}");
         }
