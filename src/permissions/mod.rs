@@ -83,8 +83,9 @@ impl Permissions {
         Filter::new(&self.rules, denied)
     }
 
-    /// A request header's text as it may be logged and delivered. What it says holds for a whole connection, during
-    /// which grants change, and it is no datum that an owner could allow: coordinates in it are masked for everybody.
+    /// The text of a request header or of an envelope as it may be logged and delivered. It is no datum that an owner
+    /// could allow, and a header stays for a whole connection, during which grants change: coordinates in it are
+    /// masked for everybody.
     #[must_use]
     pub fn label(&self, text: String) -> String {
         Filter::new(&self.rules, Scopes::ALL).label(text)

@@ -248,7 +248,7 @@ impl Intake {
         if let Some(skipped) = pipeline.refusals.permit() {
             tracing::error!(
                 device_id = self.origin.identity.device_id(),
-                msg_txid = logging::escape(txid, MAX_LOGGED),
+                msg_txid = loggable(txid, pipeline),
                 msg_type = message_type,
                 skipped,
                 "unknown_message_type_error"
@@ -259,7 +259,7 @@ impl Intake {
 
     fn refuse_sender(&self, envelope: &Envelope<'_>, kind: RecordKind, pipeline: &Pipeline, replies: &mut Vec<u8>) {
         pipeline.metrics.foreign_sender.increment(1);
-        let sender = logging::escape(envelope.sender_id, MAX_LOGGED);
+        let sender = loggable(envelope.sender_id, pipeline);
         let error = format!("message SenderID: {sender} do not match vehicleID: {}", self.origin.identity.sender_id());
         self.refuse(&Refusal::Record { envelope, kind, error: &error }, pipeline, replies);
     }
@@ -277,8 +277,8 @@ impl Intake {
         pipeline.metrics.error_response(kind);
         if let Some(skipped) = pipeline.refusals.permit() {
             tracing::error!(
-                txid = logging::escape(txid, MAX_LOGGED),
-                record_type = logging::escape(topic, MAX_LOGGED),
+                txid = loggable(txid, pipeline),
+                record_type = loggable(topic, pipeline),
                 device_id = self.origin.identity.device_id(),
                 %error,
                 skipped,
@@ -305,6 +305,11 @@ impl Intake {
         // With back-pressure the message was read because the window had room a moment ago.
         *over_limit == OverLimit::BackPressure
     }
+}
+
+/// What a vehicle put into an envelope, for a log line.
+fn loggable(text: &[u8], pipeline: &Pipeline) -> String {
+    pipeline.permissions.label(logging::escape(text, MAX_LOGGED))
 }
 
 /// What the owner has not allowed, by the grants in force at this moment.
