@@ -110,6 +110,10 @@ async fn stream(site: &Site, server: &Server, vin: &str, region: f64) {
         request.headers_mut().insert(header, Place::new(region, n).decimal().parse().unwrap());
     }
     let mut vehicle = Vehicle::connect_with(server.address, &site.pki.vehicle(vin), vin, request).await;
+    // First, since only some refusals are logged.
+    let at = Place::new(region, ENVELOPE_PLACE).decimal();
+    vehicle.send_frame(frame(&at, &at, &at, b"")).await;
+    assert_eq!(vehicle.receive().await, Received::Error { txid: at.into_bytes() }, "another's sender id");
     for (n, plant) in corpus(vin, region).iter().enumerate() {
         let txid = format!("{vin}-{n}");
         vehicle.send_frame(frame(plant.topic, &txid, vin, &plant.payload)).await;
@@ -125,6 +129,8 @@ async fn stream(site: &Site, server: &Server, vin: &str, region: f64) {
 
 /// Places in headers are nobody's data, so they are masked whoever has allowed what.
 const HEADER_PLACES: std::ops::Range<u32> = 40..44;
+/// The same goes for what an envelope says around the payload of a record that is refused.
+const ENVELOPE_PLACE: u32 = 44;
 
 async fn pages(site: &Site, server: &Server) -> Vec<(String, Vec<u8>)> {
     let mut pages = Vec::new();
@@ -177,6 +183,7 @@ fn leaks(outputs: &[(String, Vec<u8>)]) -> Vec<String> {
                 forbidden.push((format!("{vin} {}", plant.name), plant.place));
             }
         }
+        forbidden.push((format!("{vin} envelope"), Place::new(region, ENVELOPE_PLACE)));
         forbidden.extend(HEADER_PLACES.map(|n| (format!("{vin} header {n}"), Place::new(region, n))));
     }
     let mut leaks = Vec::new();
