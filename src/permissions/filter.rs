@@ -184,7 +184,7 @@ impl<'a> Filter<'a> {
         }
     }
 
-    /// The text with [`MASK`] in place of coordinates and of what the configured patterns match; `None` when there
+    /// The text with `MASK` in place of coordinates and of what the configured patterns match; `None` when there
     /// is nothing of the kind in it.
     #[must_use]
     pub fn masked(&self, text: &str) -> Option<String> {
