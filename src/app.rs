@@ -180,10 +180,11 @@ impl App {
     /// Serves until the shutdown starts, then drains: sessions, dispatchers, and at last the admin side.
     pub async fn serve(self) {
         let Self { listener, dispatchers, tls, hang_up, shutdown, consent, admin } = self;
+        // Ready first: whoever reads the line may look at once.
+        admin.state.readiness.advance(Phase::Ready);
         if let Ok(address) = listener.local_addr() {
             tracing::info!(activity = true, %address, "listening");
         }
-        admin.state.readiness.advance(Phase::Ready);
         let upkeep = tokio::spawn(upkeep(tls, Arc::clone(&admin.metrics), hang_up));
         let draining = {
             let (shutdown, state) = (shutdown.clone(), Arc::clone(&admin.state));
