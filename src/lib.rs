@@ -12,6 +12,7 @@
 
 pub mod app;
 pub mod shutdown;
+pub mod workers;
 
 pub mod listener;
 

@@ -121,7 +121,7 @@ fn takes_every_limit_of_ours() {
         "sqlite": {"path": "x.db", "max_age": "30d", "max_bytes": 2_000_000, "batch": 2, "linger": 0, "max_unsettled": 3},
         "records": {"V": ["kafka", "sqlite"]},
         "kafka": {"bootstrap.servers": "b"}, "kafka_options": {"max_unsettled": 4, "connect_timeout": "5s"},
-        "shutdown": {"drain": "1s", "deadline": "2s"},
+        "shutdown": {"drain": "1s", "deadline": "2s"}, "workers": {"threads": 3, "coalesce": "2ms"},
         "connection_id_from_header": false, "connectivity_from_vehicles": true
     }));
     let (listener, session) = (config.listener, config.session);
@@ -138,6 +138,7 @@ fn takes_every_limit_of_ours() {
     let kafka = config.dispatchers.kafka.unwrap();
     assert_eq!((kafka.max_unsettled, kafka.connect_timeout), (4, Duration::from_secs(5)));
     assert_eq!((config.shutdown.drain, config.shutdown.deadline), (Duration::from_secs(1), Duration::from_secs(2)));
+    assert_eq!((config.workers.threads, config.workers.coalesce), (3, Duration::from_millis(2)));
 }
 
 #[test]
@@ -156,7 +157,7 @@ fn reports_all_mistakes_at_once() {
         "records": {"V": [], "alerts": ["kafak"], "errors": ["kafka"]}, "log_level": 3,
         "rate_limit": {"enabled": true, "over_limit": "panic"},
         "limits": {"idle_timeout": "10s", "ping_interval": "10s", "max_connections": 0, "max_frame_bytes": 10},
-        "shutdown": {"drain": "2m"}, "sqlite": {"path": "", "batch": 0}
+        "shutdown": {"drain": "2m"}, "sqlite": {"path": "", "batch": 0}, "workers": {"threads": 0, "coalesce": "1s"}
     });
     let found = errors_of(&text.to_string());
     for expected in [
@@ -170,6 +171,8 @@ fn reports_all_mistakes_at_once() {
         "port: 70000 is out of range, allowed is 0 to 65535",
         "status_port: 99999 is out of range, allowed is 1 to 65535",
         "limits.max_connections: 0 is out of range, allowed is 1 to 10000000",
+        "workers.threads: 0 is out of range, allowed is 1 to 1024",
+        "workers.coalesce: 1s is out of range, allowed is 0ns to 20ms",
         "limits.max_frame_bytes: 10 is out of range, allowed is at least limits.max_message_bytes = 1000000",
         "limits.ping_interval: 10s is out of range, allowed is less than limits.idle_timeout = 10s",
         "rate_limit.over_limit: unknown value \"panic\", allowed are back_pressure, drop",
@@ -181,7 +184,7 @@ fn reports_all_mistakes_at_once() {
         assert!(found.iter().any(|error| error == expected), "{expected} in {found:#?}");
     }
     assert!(found.iter().any(|error| error.starts_with("tls.ca_file: missing;") && error.contains("certs/README.md")));
-    assert_eq!(found.len(), 17, "{found:#?}");
+    assert_eq!(found.len(), 19, "{found:#?}");
 }
 
 #[test]

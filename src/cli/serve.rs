@@ -8,6 +8,7 @@ use super::findings::Findings;
 use crate::app;
 use crate::config::{self, Config, Env, Warning};
 use crate::logging;
+use crate::workers;
 
 pub(super) fn run(file: &Path) -> ExitCode {
     let (config, warnings) = match config::load(file, &Env::of_process()) {
@@ -33,9 +34,8 @@ fn log(warning: &Warning) {
     }
 }
 
-/// As many worker threads as the machine, or the container's quota, has CPUs.
 fn start(config: Config) -> ExitCode {
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("worker").build() {
+    let runtime = match workers::start(&config.workers) {
         Ok(runtime) => runtime,
         Err(error) => {
             tracing::error!(%error, "runtime_not_started");

@@ -64,6 +64,8 @@ pub struct FileConfig {
     pub connectivity_from_vehicles: Option<bool>,
     /// How the process ends (ours).
     pub shutdown: Shutdown,
+    /// The threads that run sessions (ours).
+    pub workers: Workers,
     /// Location permission (ours).
     pub permissions: Option<permissions::Permissions>,
     /// What was found while reading; `resolve` reports it with the rest.
@@ -180,6 +182,15 @@ pub struct Shutdown {
     pub deadline: Option<Duration>,
 }
 
+/// `workers`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Workers {
+    /// How many.
+    pub threads: Option<i64>,
+    /// How long a busy one waits for more before it sleeps, at most.
+    pub coalesce: Option<Duration>,
+}
+
 impl FileConfig {
     /// Reads one JSON document. Wrong types and unknown keys are kept for `resolve` to report.
     ///
@@ -219,6 +230,7 @@ impl FileConfig {
             connection_id_from_header: section.value("connection_id_from_header"),
             connectivity_from_vehicles: section.value("connectivity_from_vehicles"),
             shutdown: section.object("shutdown", Shutdown::read).unwrap_or_default(),
+            workers: section.object("workers", Workers::read).unwrap_or_default(),
             permissions: section.object("permissions", permissions::Permissions::read),
             problems: Problems::default(),
         };
@@ -316,6 +328,12 @@ impl Limits {
 impl Shutdown {
     fn read(section: &mut Section<'_>) -> Self {
         Self { drain: section.duration("drain"), deadline: section.duration("deadline") }
+    }
+}
+
+impl Workers {
+    fn read(section: &mut Section<'_>) -> Self {
+        Self { threads: section.value("threads"), coalesce: section.duration("coalesce") }
     }
 }
 

@@ -1,9 +1,10 @@
-//! `limits`: the bounds of the listener and of one connection, with the reasons for their defaults.
+//! `limits` and `workers`: the bounds of the listener, of one connection and of the threads, with the reasons for
+//! their defaults.
 
 use std::time::Duration;
 
 use super::error::Problems;
-use super::{Listener, Session, Tls, file};
+use super::{Listener, Session, Tls, Workers, file};
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 pub(super) const MINUTE: Duration = Duration::from_secs(60);
@@ -100,4 +101,19 @@ pub(super) fn session(limits: &file::Limits, connection_id_from_header: bool, pr
         problems.out_of_range("limits.ping_interval", session.ping_interval, less);
     }
     session
+}
+
+pub(super) fn workers(file: &file::Workers, problems: &mut Problems) -> Workers {
+    // A container's quota counts.
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    Workers {
+        threads: problems.number("workers.threads", file.threads, 1..=1024, cpus),
+        // A tenth of what batching in Kafka adds by default; vehicles do not wait for an ack before they send on.
+        coalesce: problems.duration(
+            "workers.coalesce",
+            file.coalesce,
+            Duration::ZERO..=Duration::from_millis(20),
+            Duration::from_micros(500),
+        ),
+    }
 }

@@ -58,6 +58,8 @@ pub struct Config {
     pub log: Log,
     /// How the process ends.
     pub shutdown: Shutdown,
+    /// The threads that run sessions.
+    pub workers: Workers,
     /// What needs an owner's consent; `None`: nothing does.
     pub permissions: Option<Permissions>,
 }
@@ -81,6 +83,15 @@ pub struct Listener {
     pub max_connections_per_address: usize,
     /// TLS handshakes that may run at the same time.
     pub max_handshakes: usize,
+}
+
+/// The threads that run sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Workers {
+    /// How many; at least 1.
+    pub threads: usize,
+    /// A busy one waits so long for more before it sleeps, at most; zero: never.
+    pub coalesce: Duration,
 }
 
 /// Certificates of the mTLS listener.

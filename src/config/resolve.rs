@@ -49,6 +49,7 @@ pub fn resolve(mut file: file::FileConfig, env: &Env) -> Result<(Config, Vec<War
         admin: admin(&file, &mut problems),
         log: log(&file, env, &mut problems),
         shutdown: shutdown(&file.shutdown, &mut problems),
+        workers: limits::workers(&file.workers, &mut problems),
         permissions,
     };
     tracked_vins(&file.vins_signal_tracking_enabled, &mut problems);

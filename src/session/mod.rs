@@ -14,7 +14,7 @@
 //! go and answered with one write. Frames and replies live in buffers of the worker thread, so a
 //! connection that is idle owns none.
 
-mod intake;
+pub mod intake;
 pub mod metrics;
 mod socket;
 pub mod websocket;
@@ -44,6 +44,7 @@ use crate::policy::Policy;
 use crate::proto::vehicle_connectivity::ConnectivityEvent;
 use crate::record::{Origin, RecordKind, Topics, connectivity};
 use crate::shutdown::Shutdown;
+use crate::workers;
 
 pub use metrics::SessionMetrics;
 
@@ -233,6 +234,7 @@ impl Session {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Poll<SessionEnd> {
+        workers::note_wake_up();
         let now = Instant::now();
         self.poll_drain(cx);
         self.poll_settled(cx, scratch);
