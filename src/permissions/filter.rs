@@ -144,6 +144,15 @@ impl<'a> Filter<'a> {
         self.rules.is_some() && self.denied.contains(scope)
     }
 
+    /// Whether a datum passes, told from its field number and the first byte of its value; `false` says nothing.
+    #[inline]
+    #[must_use]
+    pub(crate) fn passes(&self, key: i32, value: &[u8]) -> bool {
+        let Some(rules) = self.rules else { return true };
+        let is_named = scope::of(key, rules.strict).is_some_and(|scopes| scopes.and(self.denied).is_empty());
+        is_named && !matches!(value.first(), Some(&(STRING_TAG | LOCATION_TAG)))
+    }
+
     /// Decides about a datum by its field number and its encoded `Value`, which is in the outgoing form: one
     /// member of the oneof at most, and that one first. What unknown fields it has is [`Filter::unknown`]'s.
     #[inline]

@@ -63,8 +63,8 @@ impl Grants {
 
     /// What the owner of `vin` has said; `None`: nothing.
     #[must_use]
-    pub fn vehicle(&self, vin: &str) -> Option<&Vehicle> {
-        self.shards[shard(vin)].get(vin).map(AsRef::as_ref)
+    pub fn vehicle(&self, vin: &str) -> Option<&Arc<Vehicle>> {
+        self.shards[shard(vin)].get(vin)
     }
 
     /// Sets an entry; gives the one that was there.
@@ -106,26 +106,30 @@ impl Grants {
         self.shards.iter().flat_map(|shard| shard.keys())
     }
 
-    /// The enforced scopes that a record is not allowed to carry. `created_ms` is asked only if a consent is in
-    /// force that could cover the record.
-    #[must_use]
-    pub fn denied(&self, rules: &Rules, vin: &str, created_ms: impl FnOnce() -> Option<i64>, now_ms: u64) -> Scopes {
-        let now_ms = i64::try_from(now_ms).unwrap_or(i64::MAX);
-        let created_ms = LazyCell::new(created_ms);
-        let vehicle = self.vehicle(vin);
-        let is_denied = |scope: Scope| match vehicle.and_then(|vehicle| vehicle.get(scope)) {
-            Some(grant) => !(grant.is_in_force(now_ms) && grant.covers(*created_ms, now_ms)),
-            None => rules.deny_unknown,
-        };
-        Scope::ALL
-            .into_iter()
-            .filter(|scope| rules.enforced.contains(*scope) && is_denied(*scope))
-            .fold(Scopes::NONE, Scopes::with)
-    }
-
     fn shard_mut(&mut self, vin: &str) -> &mut Shard {
         Arc::make_mut(&mut Arc::make_mut(&mut self.shards)[shard(vin)])
     }
+}
+
+/// The enforced scopes that a record is not allowed to carry, by what was said about its vehicle. `created_ms` is
+/// asked only if a consent is in force that could cover the record.
+#[must_use]
+pub(super) fn denied(
+    vehicle: Option<&Vehicle>,
+    rules: &Rules,
+    created_ms: impl FnOnce() -> Option<i64>,
+    now_ms: u64,
+) -> Scopes {
+    let now_ms = i64::try_from(now_ms).unwrap_or(i64::MAX);
+    let created_ms = LazyCell::new(created_ms);
+    let is_denied = |scope: Scope| match vehicle.and_then(|vehicle| vehicle.get(scope)) {
+        Some(grant) => !(grant.is_in_force(now_ms) && grant.covers(*created_ms, now_ms)),
+        None => rules.deny_unknown,
+    };
+    Scope::ALL
+        .into_iter()
+        .filter(|scope| rules.enforced.contains(*scope) && is_denied(*scope))
+        .fold(Scopes::NONE, Scopes::with)
 }
 
 fn shard(vin: &str) -> usize {

@@ -268,7 +268,7 @@ mod tests {
 
     use super::*;
     use crate::permissions::change::Actor;
-    use crate::permissions::{Mode, Rules, Scopes};
+    use crate::permissions::{Mode, Rules, Scopes, Seen};
 
     const SHORT: Duration = Duration::from_millis(50);
 
@@ -294,7 +294,7 @@ mod tests {
 
     fn allows(permissions: &Permissions) -> bool {
         let now: i64 = 1_767_225_600_100;
-        !permissions.filter("A", || Some(now), now.unsigned_abs()).denies(Scope::Media)
+        !permissions.filter(&mut Seen::default(), "A", || Some(now), now.unsigned_abs()).denies(Scope::Media)
     }
 
     #[test]

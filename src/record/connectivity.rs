@@ -5,7 +5,7 @@ use std::sync::Arc;
 use prost::Message;
 
 use super::{Origin, Received, Record, RecordKind, transform};
-use crate::permissions::Permissions;
+use crate::permissions::{Permissions, Seen};
 use crate::proto::vehicle_connectivity::{ConnectivityEvent, VehicleConnectivity};
 
 /// A `connectivity` record; its txid is the connection's id.
@@ -29,7 +29,7 @@ pub fn record(origin: &Arc<Origin>, event: ConnectivityEvent, permissions: &Perm
         }),
         network_interface: origin.network_interface.to_string(),
     };
-    let filter = permissions.filter(vin, || Some(millis), received.epoch_ms);
+    let filter = permissions.filter(&mut Seen::default(), vin, || Some(millis), received.epoch_ms);
     let mut payload = Vec::new();
     transform::rewrite(RecordKind::Connectivity, &message.encode_to_vec(), vin, &filter, &mut payload)
         .expect("the walk accepts what the encoder writes");

@@ -9,13 +9,13 @@ use crate::config::{OverLimit, RateLimit};
 use crate::dispatch::{Dispatcher, Outcome, Outlet, Settled};
 use crate::envelope::{Envelope, EnvelopeError, reply};
 use crate::logging;
-use crate::permissions::{Filter, Permissions};
+use crate::permissions::{Filter, Permissions, Seen};
 use crate::policy::{DropReason, RateLimiter, RejectReason, Verdict};
 use crate::record::{Origin, Received, Record, RecordKind, transform};
 
 /// A session's records between the socket and the dispatchers.
 #[derive(Debug)]
-pub(super) struct Intake {
+pub struct Intake {
     origin: Arc<Origin>,
     /// Settled records come back here.
     outlet: Arc<Outlet>,
@@ -24,6 +24,8 @@ pub(super) struct Intake {
     /// The record that a full dispatcher did not take; nothing is read until it is gone.
     parked: Option<Parked>,
     limiter: Option<(RateLimiter, OverLimit)>,
+    /// Of the vehicle's grants.
+    seen: Seen,
     bytes: Bytes,
 }
 
@@ -65,13 +67,16 @@ enum Refusal<'a> {
 const MAX_LOGGED: usize = 64;
 
 impl Intake {
-    pub(super) fn new(origin: Arc<Origin>, rate_limit: Option<RateLimit>) -> Self {
+    /// For one connection.
+    #[must_use]
+    pub fn new(origin: Arc<Origin>, rate_limit: Option<RateLimit>) -> Self {
         Self {
             origin,
             outlet: Arc::default(),
             unsettled: 0,
             parked: None,
             limiter: rate_limit.map(|limit| (RateLimiter::new(limit), limit.over_limit)),
+            seen: Seen::default(),
             bytes: Bytes::default(),
         }
     }
@@ -80,7 +85,9 @@ impl Intake {
         &self.origin
     }
 
-    pub(super) fn outlet(&self) -> &Outlet {
+    /// Where this session's records come back to.
+    #[must_use]
+    pub fn outlet(&self) -> &Outlet {
         &self.outlet
     }
 
@@ -112,7 +119,7 @@ impl Intake {
     }
 
     /// Handles one binary message. Everything that the vehicle is to be told at once goes to `replies`.
-    pub(super) fn message(&mut self, frame: &[u8], pipeline: &Pipeline, buffer: &mut Vec<u8>, replies: &mut Vec<u8>) {
+    pub fn message(&mut self, frame: &[u8], pipeline: &Pipeline, buffer: &mut Vec<u8>, replies: &mut Vec<u8>) {
         let received = Received::now();
         if frame.len() > pipeline.session.max_message_bytes {
             return self.refuse(&Refusal::TooLong, pipeline, replies);
@@ -133,7 +140,7 @@ impl Intake {
     }
 
     /// Turns a settled record into an ack, or into nothing if it was lost.
-    pub(super) fn settled(&mut self, settled: &Settled, pipeline: &Pipeline, replies: &mut Vec<u8>) {
+    pub fn settled(&mut self, settled: &Settled, pipeline: &Pipeline, replies: &mut Vec<u8>) {
         self.unsettled -= 1;
         if settled.outcome == Outcome::Delivered {
             let record = &settled.record;
@@ -177,7 +184,7 @@ impl Intake {
             }
         };
         let vin = self.origin.identity.device_id();
-        let filter = filter(&pipeline.permissions, vin, kind, envelope, received);
+        let filter = filter(&pipeline.permissions, &mut self.seen, vin, kind, envelope, received);
         let route = match route {
             Ok(_) if !kind.is_known() && !filter.allows_opaque() => Err(DropReason::Withheld),
             route => route,
@@ -315,6 +322,7 @@ fn loggable(text: &[u8], pipeline: &Pipeline) -> String {
 /// What the owner has not allowed, by the grants in force at this moment.
 fn filter<'a>(
     permissions: &'a Permissions,
+    seen: &mut Seen,
     vin: &str,
     kind: RecordKind,
     envelope: &Envelope<'_>,
@@ -327,5 +335,5 @@ fn filter<'a>(
             Some(i64::from(envelope.created_at) * 1000).filter(|created| *created > 0)
         }
     };
-    permissions.filter(vin, created_ms, received.epoch_ms)
+    permissions.filter(seen, vin, created_ms, received.epoch_ms)
 }

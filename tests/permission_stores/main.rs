@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 
 use fleet_telemetry::config::{self, PermissionStore};
 use fleet_telemetry::permissions::{
-    Action, Actor, Authority, Change, Grant, Health, Mode, OpenError, Permissions, Rules, Scope, Scopes, State, clock,
+    Action, Actor, Authority, Change, Grant, Health, Mode, OpenError, Permissions, Rules, Scope, Scopes, Seen, State,
+    clock,
 };
 
 /// Another instance, or a reader of a file, follows within this time.
@@ -55,7 +56,7 @@ async fn open(config: &config::Permissions) -> Instance {
 }
 
 fn withholds_everything(permissions: &Permissions) -> bool {
-    permissions.filter("ANY", || Some(now()), now_u64()).denies(Scope::VehicleLocation)
+    permissions.filter(&mut Seen::default(), "ANY", || Some(now()), now_u64()).denies(Scope::VehicleLocation)
 }
 
 impl Instance {
@@ -65,7 +66,10 @@ impl Instance {
     }
 
     fn allows_created_at(&self, vin: &str, created_ms: i64) -> bool {
-        !self.permissions.filter(vin, || Some(created_ms), now_u64()).denies(Scope::VehicleLocation)
+        !self
+            .permissions
+            .filter(&mut Seen::default(), vin, || Some(created_ms), now_u64())
+            .denies(Scope::VehicleLocation)
     }
 
     fn location(&self, vin: &str) -> Option<Grant> {

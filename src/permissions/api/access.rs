@@ -103,7 +103,7 @@ fn mode(mode: Mode) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::permissions::{Grants, Permissions, Scopes};
+    use crate::permissions::{Grants, Permissions, Scopes, Seen};
 
     const NOW: i64 = 1_767_225_600_000;
 
@@ -147,7 +147,7 @@ mod tests {
                     entries.push((Scope::VehicleLocation, grant.clone()));
                 }
                 permissions.replace(Some(grants));
-                let filter = permissions.filter("VIN", || Some(NOW), NOW.cast_unsigned());
+                let filter = permissions.filter(&mut Seen::default(), "VIN", || Some(NOW), NOW.cast_unsigned());
                 let access = Access::check("VIN".to_owned(), &rules(deny_unknown), Some(&entries), NOW);
                 assert_eq!(access.location_readable, !filter.denies(Scope::VehicleLocation), "{case:?}");
             }

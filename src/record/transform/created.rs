@@ -18,8 +18,16 @@ pub fn created_ms(kind: RecordKind, payload: &[u8]) -> Option<i64> {
         RecordKind::Connectivity => 4,
         RecordKind::Custom(_) | RecordKind::Other => return None,
     };
+    let rest = after_items(payload);
+    if number == 2
+        && let Some(timestamp) = only_timestamp(rest)
+    {
+        let mut created = Timestamp::default();
+        merge(&mut created, timestamp).ok()?;
+        return created.millis();
+    }
     let mut created = None;
-    let mut fields = Fields::new(after_items(payload));
+    let mut fields = Fields::new(rest);
     while let Some(field) = fields.next().ok()? {
         if let (true, Value::Bytes(timestamp)) = (field.number == number, field.value) {
             // Repeated occurrences are merged.
@@ -40,6 +48,19 @@ fn after_items(mut payload: &[u8]) -> &[u8] {
     }
     payload
 }
+
+/// The timestamp, when the record ends as nearly all do: with it, the VIN, and perhaps `is_resend`.
+fn only_timestamp(rest: &[u8]) -> Option<&[u8]> {
+    let [TIMESTAMP_TAG, len @ ..0x80, rest @ ..] = rest else { return None };
+    let (timestamp, rest) = rest.split_at_checked(usize::from(*len))?;
+    let [VIN_TAG, len @ ..0x80, rest @ ..] = rest else { return None };
+    let behind = rest.get(usize::from(*len)..)?;
+    matches!(behind, [] | [RESEND_TAG, ..0x80]).then_some(timestamp)
+}
+
+const TIMESTAMP_TAG: u8 = 2 << 3 | 2;
+const VIN_TAG: u8 = 3 << 3 | 2;
+const RESEND_TAG: u8 = 4 << 3;
 
 #[derive(Clone, Copy, Default)]
 struct Timestamp {

@@ -75,7 +75,7 @@ impl<'f> Rewrite<'f> {
     }
 
     fn decide(&mut self, datum: &Datum<'_>) -> Verdict {
-        if !self.filter.is_off()
+        if (datum.has_unknown || !self.filter.passes(datum.key, datum.value))
             && let Some(verdict) = self.withhold(datum)
         {
             return verdict;

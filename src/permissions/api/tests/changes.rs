@@ -1,12 +1,15 @@
 //! Changes of one entry.
 
 use super::*;
-use crate::permissions::clock;
+use crate::permissions::{Seen, clock};
 
 /// Whether the filter lets a record of now carry the location.
 fn passes(server: &Server) -> bool {
     let now = clock::now_ms();
-    !server.permissions.filter(VIN, || Some(now), now.cast_unsigned()).denies(Scope::VehicleLocation)
+    !server
+        .permissions
+        .filter(&mut Seen::default(), VIN, || Some(now), now.cast_unsigned())
+        .denies(Scope::VehicleLocation)
 }
 
 #[tokio::test]
