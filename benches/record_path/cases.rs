@@ -1,32 +1,24 @@
-//! What the record path costs per operation: instructions, counted by valgrind, and wall time.
-//!
-//! `cargo bench --bench record_path` runs every case under callgrind, by executing itself with a case and a
-//! number of iterations. Two numbers of iterations tell the cost of an operation from that of the process.
-//! Prints a table and writes `target/bench/record_path.json`.
+//! The operations.
 
 use std::hint::black_box;
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
-use std::time::Instant;
 
 use fleet_telemetry::envelope::{Envelope, message, reply};
-use fleet_telemetry::permissions::{Action, Filter, Mode, Rules, Scope, Scopes};
+use fleet_telemetry::permissions::{Action, Filter, Grant, Grants, Mode, Permissions, Rules, Scope, Scopes, State};
 use fleet_telemetry::proto::vehicle_data::{Datum, Field, LocationValue, Payload, ShiftState, Value, value};
 use fleet_telemetry::record::{RecordKind, json, transform};
 use prost::Message;
 
+use crate::intake::Rig;
+
 const VIN: &str = "5YJ3E1EA7JF000001";
+const OTHER_VIN: &str = "5YJ3E1EA7JF000002";
 
-/// Iterations under callgrind: the difference is what is divided.
-const FEW: u64 = 100;
-const MANY: u64 = 1_100;
+/// Does an operation so many times.
+pub(crate) type Case = fn(u64);
 
-/// Iterations for the wall time.
-const TIMED: u64 = 1_000_000;
-
-type Case = (&'static str, fn(u64));
-
-const CASES: [Case; 11] = [
+/// By name. `intake_*` is all that a session does with a record between the unmasked frame and the hand-off, and
+/// with its confirmation; the others are parts of that.
+pub(crate) const CASES: [(&str, Case); 15] = [
     ("envelope_parse", envelope_parse),
     ("rewrite_v_10_fields", rewrite_v),
     ("rewrite_v_string_location", rewrite_v_string_location),
@@ -38,88 +30,19 @@ const CASES: [Case; 11] = [
     ("created_at", created_at),
     ("reply_ack", reply_ack),
     ("json_v_10_fields", json_v),
+    ("intake_no_route", intake_no_route),
+    ("intake_hand_off", intake_hand_off),
+    ("intake_delivered", intake_delivered),
+    ("intake_enforced_half_denied", intake_enforced),
 ];
 
-/// How this program calls itself.
-const CHILD: &str = "--case";
-
-fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().collect();
-    if let Some(at) = arguments.iter().position(|argument| argument == CHILD) {
-        let (name, iterations) = (&arguments[at + 1], arguments[at + 2].parse().expect("a number of iterations"));
-        let (_, case) = CASES.iter().find(|(known, _)| known == name).expect("a known case");
-        case(iterations);
-        return ExitCode::SUCCESS;
-    }
-    if !arguments.iter().any(|argument| argument == "--bench") {
-        // `cargo test --all-targets` only wants to know that the cases run.
-        CASES.iter().for_each(|(_, case)| case(1));
-        return ExitCode::SUCCESS;
-    }
-    match report() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(problem) => {
-            eprintln!("{problem}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn report() -> Result<(), String> {
-    let valgrind = Command::new("valgrind").arg("--version").output();
-    if !valgrind.is_ok_and(|output| output.status.success()) {
-        return Err("valgrind is not installed; it counts the instructions (Debian: apt-get install valgrind)".into());
-    }
-    println!("frame {} bytes, payload {} bytes", frame().len(), payload().len());
-    println!("{:<28} {:>14} {:>10}", "operation", "instructions", "ns");
-    let mut measured = serde_json::Map::new();
-    for (name, case) in CASES {
-        let instructions = (instructions(name, MANY)? - instructions(name, FEW)?) / (MANY - FEW);
-        let nanoseconds = nanoseconds(case);
-        println!("{name:<28} {instructions:>14} {nanoseconds:>10.1}");
-        measured.insert(name.into(), serde_json::json!({ "instructions": instructions, "ns": nanoseconds }));
-    }
-    let path = target_folder()?.join("bench/record_path.json");
-    write(&path, &serde_json::Value::Object(measured).to_string())
-}
-
-/// Instructions of the whole process, which runs a case so many times.
-fn instructions(case: &str, iterations: u64) -> Result<u64, String> {
-    let output = Command::new("valgrind")
-        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
-        .arg(std::env::current_exe().map_err(|error| error.to_string())?)
-        .args([CHILD, case, &iterations.to_string()])
-        .output()
-        .map_err(|error| format!("valgrind does not start: {error}"))?;
-    let log = String::from_utf8_lossy(&output.stderr);
-    let count = log.lines().find_map(|line| line.split_once("Collected : ")?.1.trim().parse().ok());
-    count.filter(|_| output.status.success()).ok_or_else(|| format!("valgrind failed on {case}:\n{log}"))
-}
-
-/// The best of five runs, per operation.
-fn nanoseconds(case: fn(u64)) -> f64 {
-    let run = || {
-        let start = Instant::now();
-        case(TIMED);
-        start.elapsed().as_secs_f64() * 1e9 / TIMED as f64
-    };
-    (0..5).map(|_| run()).fold(f64::INFINITY, f64::min)
-}
-
-/// The executable is in `target/<profile>/deps`.
-fn target_folder() -> Result<PathBuf, String> {
-    let executable = std::env::current_exe().map_err(|error| error.to_string())?;
-    executable.ancestors().nth(3).map(Path::to_owned).ok_or_else(|| "the executable is not in target/".into())
-}
-
-fn write(path: &Path, text: &str) -> Result<(), String> {
-    let folder = path.parent().expect("the file is in a folder");
-    let written = std::fs::create_dir_all(folder).and_then(|()| std::fs::write(path, text));
-    written.map_err(|error| format!("{}: {error}", path.display()))
+/// Of the frame and of the payload in it, in bytes.
+pub(crate) fn sizes() -> (usize, usize) {
+    (frame(VIN).len(), payload().len())
 }
 
 fn envelope_parse(iterations: u64) {
-    let frame = frame();
+    let frame = frame(VIN);
     for _ in 0..iterations {
         let _ = black_box(Envelope::parse(black_box(&frame)));
     }
@@ -203,14 +126,72 @@ fn json_v(iterations: u64) {
 
 const TXID: &[u8] = b"4a2ad23f-6b28-4d04-8d32-43c9e0c4e1a6";
 
+/// No dispatcher wants the record: it is checked and acked.
+fn intake_no_route(iterations: u64) {
+    let mut rig = Rig::new(VIN, false, Permissions::off());
+    let frame = frame(VIN);
+    for _ in 0..iterations {
+        black_box(rig.message(black_box(&frame)));
+    }
+}
+
+/// As far as the hand-off. The dispatcher confirms every thousand records, which is counted as well.
+fn intake_hand_off(iterations: u64) {
+    let mut rig = Rig::new(VIN, true, Permissions::off());
+    let frame = frame(VIN);
+    for n in 0..iterations {
+        black_box(rig.message(black_box(&frame)));
+        if n % 1000 == 999 {
+            black_box(rig.confirm());
+        }
+    }
+}
+
+/// With the confirmation of each record, and its ack.
+fn intake_delivered(iterations: u64) {
+    delivered(&mut Rig::new(VIN, true, Permissions::off()), &frame(VIN), iterations);
+}
+
+/// The same for two vehicles in turn, whose owners have and have not allowed the location.
+fn intake_enforced(iterations: u64) {
+    let mut rigs = [(VIN, State::Granted), (OTHER_VIN, State::Denied)].map(|(vin, state)| {
+        let permissions = Permissions::new(rules(Action::Drop));
+        permissions.replace(Some(grants(state)));
+        (Rig::new(vin, true, permissions), frame(vin))
+    });
+    for n in 0..iterations {
+        let (rig, frame) = &mut rigs[n as usize % 2];
+        delivered(rig, frame, 1);
+    }
+}
+
+fn delivered(rig: &mut Rig, frame: &[u8], iterations: u64) {
+    for _ in 0..iterations {
+        black_box(rig.message(black_box(frame)));
+        black_box(rig.confirm());
+    }
+}
+
+/// Of a thousand vehicles, so that a look-up has something to look through.
+fn grants(state: State) -> Grants {
+    let text = String::new;
+    let grant = Grant { state, since_ms: 0, expires_ms: None, source: text(), note: text(), version: 1 };
+    let mut grants = Grants::default();
+    let others = (0..1000).map(|n| format!("5YJ3E1EA9LF{n:06}"));
+    for vin in others.chain([VIN.to_owned(), OTHER_VIN.to_owned()]) {
+        grants.set(&vin, Scope::VehicleLocation, grant.clone());
+    }
+    grants
+}
+
 /// A frame as a vehicle sends it.
-fn frame() -> Vec<u8> {
-    let sender_id = format!("vehicle_device.{VIN}");
+fn frame(vin: &str) -> Vec<u8> {
+    let sender_id = format!("vehicle_device.{vin}");
     message::encode(&Envelope {
         txid: TXID,
         topic: b"V",
         sender_id: sender_id.as_bytes(),
-        created_at: 1_790_000_000,
+        created_at: 1_780_000_000,
         payload: &payload(),
     })
 }
@@ -239,6 +220,7 @@ fn data() -> [(Field, value::Value); 10] {
 
 fn encoded(data: [(Field, value::Value); 10]) -> Vec<u8> {
     let data = data.map(|(key, value)| Datum { key: key.into(), value: Some(Value { value: Some(value) }) });
-    let created_at = Some(prost_types::Timestamp { seconds: 1_790_000_000, nanos: 250_000_000 });
+    // In the past, whatever the clock says: a consent covers nothing from the future.
+    let created_at = Some(prost_types::Timestamp { seconds: 1_780_000_000, nanos: 250_000_000 });
     Payload { data: data.into(), created_at, vin: VIN.into(), is_resend: false }.encode_to_vec()
 }

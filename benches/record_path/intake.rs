@@ -1,0 +1,130 @@
+//! A session's intake without a socket, before a dispatcher that confirms when it is told to: what a record costs
+//! from the unmasked frame to the hand-off, and from the confirmation to the ack.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Waker};
+use std::time::Instant;
+
+use fleet_telemetry::config::{self, AckRule, DispatcherName, Env};
+use fleet_telemetry::dispatch::{Dispatcher, DispatcherMetrics, Full, Health, Outbox, Receipt, Route, Settled, Target};
+use fleet_telemetry::identity::{ClientType, Identity};
+use fleet_telemetry::logging::RateLimited;
+use fleet_telemetry::metrics::Metrics;
+use fleet_telemetry::permissions::Permissions;
+use fleet_telemetry::policy::{Policy, Routes};
+use fleet_telemetry::record::{Origin, Record, Topics};
+use fleet_telemetry::session::intake::Intake;
+use fleet_telemetry::session::{Pipeline, SessionMetrics};
+use fleet_telemetry::shutdown::Shutdown;
+use futures_util::future::BoxFuture;
+
+/// What a vehicle's session does with its records.
+pub(crate) struct Rig {
+    pipeline: Pipeline,
+    intake: Intake,
+    sink: Arc<Sink>,
+    record: Vec<u8>,
+    replies: Vec<u8>,
+    settled: Vec<Settled>,
+}
+
+impl Rig {
+    /// A session of `vin`. Topic `V` goes to the dispatcher, or nowhere.
+    pub(crate) fn new(vin: &str, routed: bool, permissions: Permissions) -> Self {
+        let config = r#"{"port": 1, "tls": {"ca_file": "-", "server_cert": "-", "server_key": "-"}, "records": {}}"#;
+        let file = config::file::FileConfig::parse(config.as_bytes()).expect("JSON");
+        let (config, _) = config::resolve(file, &Env::default()).expect("a valid configuration");
+        let topics = Topics::new([]);
+        let metrics = Metrics::default();
+        let sink = Arc::new(Sink { outbox: Outbox::new(HELD), held: Mutex::new(Vec::with_capacity(HELD)) });
+        let target = metrics.scope(|| Target {
+            dispatcher: sink.clone(),
+            metrics: Arc::new(DispatcherMetrics::register(sink.name(), &topics)),
+        });
+        let route = routed.then(|| ("V", Route::new(vec![target], AckRule::AllDurable)));
+        let pipeline = Pipeline {
+            permissions: Arc::new(permissions),
+            policy: Policy::new(Routes::new(&topics, route), &config.policy),
+            metrics: metrics.scope(|| SessionMetrics::register(&topics, &config.session)),
+            session: config.session,
+            rate_limit: None,
+            json: false,
+            shutdown: Shutdown::new(config.shutdown),
+            refusals: RateLimited::default(),
+            topics,
+        };
+        let origin = Origin {
+            identity: Identity::new(ClientType::VehicleDevice, vin),
+            connection_id: "".into(),
+            network_interface: "".into(),
+            client_version: "".into(),
+        };
+        let buffer = || Vec::with_capacity(4096);
+        let (record, replies, settled) = (buffer(), buffer(), Vec::with_capacity(HELD));
+        Self { pipeline, intake: Intake::new(Arc::new(origin), None), sink, record, replies, settled }
+    }
+
+    /// Handles a message as far as the hand-off; gives the replies to the vehicle so far.
+    pub(crate) fn message(&mut self, frame: &[u8]) -> &[u8] {
+        self.replies.clear();
+        self.intake.message(frame, &self.pipeline, &mut self.record, &mut self.replies);
+        &self.replies
+    }
+
+    /// Has the dispatcher confirm everything; gives the acks.
+    pub(crate) fn confirm(&mut self) -> &[u8] {
+        self.replies.clear();
+        self.sink.held().drain(..).for_each(Receipt::delivered);
+        let mut cx = Context::from_waker(Waker::noop());
+        while self.intake.outlet().poll_settled(&mut cx, &mut self.settled).is_ready() {
+            for settled in self.settled.drain(..) {
+                self.intake.settled(&settled, &self.pipeline, &mut self.replies);
+            }
+        }
+        &self.replies
+    }
+}
+
+/// Records that may wait for their confirmation.
+const HELD: usize = 4096;
+
+/// Keeps receipts until it is told to settle them.
+#[derive(Debug)]
+struct Sink {
+    outbox: Outbox,
+    held: Mutex<Vec<Receipt>>,
+}
+
+impl Sink {
+    fn held(&self) -> std::sync::MutexGuard<'_, Vec<Receipt>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Dispatcher for Sink {
+    /// A durable one, whose confirmation decides about the ack.
+    fn name(&self) -> DispatcherName {
+        DispatcherName::Kafka
+    }
+
+    fn dispatch(&self, _: &Record, receipt: Receipt) -> Result<(), Full> {
+        let mut held = self.held();
+        if held.len() == HELD {
+            return Err(Full(receipt));
+        }
+        held.push(receipt);
+        Ok(())
+    }
+
+    fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+
+    fn health(&self) -> Health {
+        Health::Healthy
+    }
+
+    fn close(&self, _: Instant) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
+    }
+}
