@@ -53,7 +53,7 @@ pub(super) const SCENARIOS: [(&str, &[Figure]); 10] = [
     ("growth", STREAM),
     ("idle", &[KIB]),
     ("ramp", &[KIB, STEP_HANDSHAKES, STEP_P99]),
-    ("storm", &[HANDSHAKES, ALL_BACK, HANDSHAKE_CPU, CONNECT_P50, CONNECT_P99, FAILED]),
+    ("storm", &[HANDSHAKES, ALL_BACK, HANDSHAKE_CPU, CONNECT_P50, CONNECT_P99, FAILED, PEAK]),
     ("all-read", &[RATE, CPU, WAKE_UPS, ACK_P50, ACK_P99, PEAK]),
     ("slow-readers", &[RATE, CPU, WAKE_UPS, ACK_P50, ACK_P99, PEAK, DEAF_ENDED]),
     ("slow-broker", &[RATE, CPU, WAKE_UPS, ACK_P50, ACK_P99, PEAK]),
