@@ -46,6 +46,10 @@ pub enum Command {
         /// Records per second of all vehicles together.
         #[arg(long, default_value_t = 1_000.0)]
         rate: f64,
+        /// Share of vehicles that never read: they send at full speed in the warm-up until nothing moves any
+        /// more, then what is due, and expect to be disconnected.
+        #[arg(long, default_value_t = 0.0)]
+        deaf_share: f64,
         #[command(flatten)]
         fleet: FleetArguments,
     },
@@ -81,6 +85,9 @@ pub enum Command {
     },
     /// Connect at a bounded rate, send one record each, then only hold the connections for `--seconds`.
     Idle {
+        /// The vehicles join in so many equal waves, each held and measured on its own.
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+        steps: u32,
         #[command(flatten)]
         fleet: FleetArguments,
     },
@@ -217,6 +224,9 @@ pub enum ArgumentError {
     /// A negative or absurd number.
     #[error("--{0} {1}: must be a number from 0 to a million")]
     Number(&'static str, f64),
+    /// More than all, or less than none.
+    #[error("--{0} {1}: must be a number from 0 to 1")]
+    Share(&'static str, f64),
 }
 
 struct Shape<'a> {
@@ -238,7 +248,7 @@ impl Command {
                 let content = Content::Driving { string_share: *string_share };
                 (fleet, Load::Paced, content, vec![(Some(ticks), true)])
             }
-            Self::Steady { rate, fleet } => (fleet, Load::Paced, Content::Fixed, measured(Some(*rate))),
+            Self::Steady { rate, fleet, .. } => (fleet, Load::Paced, Content::Fixed, measured(Some(*rate))),
             Self::Closed { in_flight, fleet } => (fleet, Load::Closed(*in_flight), Content::Fixed, measured(None)),
             Self::Ramp { from, rate, steps, fleet } => {
                 let last = f64::from(steps.saturating_sub(1).max(1));
@@ -247,7 +257,7 @@ impl Command {
                 (fleet, Load::Paced, Content::Fixed, steps)
             }
             Self::Storm { fleet, .. } => (fleet, Load::Silent, Content::Fixed, Vec::new()),
-            Self::Idle { fleet } => (fleet, Load::Once, Content::Fixed, vec![(None, true)]),
+            Self::Idle { fleet, .. } => (fleet, Load::Once, Content::Fixed, vec![(None, true)]),
         };
         Some(Shape { fleet, load, content, steps })
     }
@@ -275,6 +285,8 @@ impl Command {
             load,
             content,
             steps: steps.into_iter().map(step).collect(),
+            waves: self.waves(fleet.vehicles),
+            deaf_share: self.deaf_share()?,
             connect_rate: (!at_once).then_some(number("connect-rate", fleet.connect_rate)?),
             connect_limit: seconds("connect-limit-seconds", fleet.connect_limit_seconds)?,
             connect_timeout: Duration::from_millis(fleet.connect_timeout_ms),
@@ -285,6 +297,24 @@ impl Command {
             remember_acks: fleet.store.is_some(),
         };
         Ok(Some((plan, fleet)))
+    }
+
+    fn waves(&self, vehicles: u32) -> Vec<u32> {
+        match self {
+            Self::Storm { reconnects, .. } => vec![vehicles; *reconnects as usize + 1],
+            Self::Idle { steps, .. } => {
+                (1..=u64::from(*steps)).map(|step| (u64::from(vehicles) * step / u64::from(*steps)) as u32).collect()
+            }
+            _ => vec![vehicles],
+        }
+    }
+
+    fn deaf_share(&self) -> Result<f64, ArgumentError> {
+        match self {
+            Self::Steady { deaf_share, .. } if (0.0..=1.0).contains(deaf_share) => Ok(*deaf_share),
+            Self::Steady { deaf_share, .. } => Err(ArgumentError::Share("deaf-share", *deaf_share)),
+            _ => Ok(0.0),
+        }
     }
 
     /// The mode's name.
@@ -374,5 +404,24 @@ mod tests {
     fn a_storm_connects_all_at_once() {
         assert_eq!(plan(&["storm"]).expect("valid").connect_rate, None);
         assert_eq!(plan(&["idle"]).expect("valid").connect_rate, Some(500.0));
+    }
+
+    #[test]
+    fn idle_vehicles_join_in_even_waves_and_a_storm_calls_all_each_time() {
+        let idle = plan(&["idle", "--vehicles", "10", "--steps", "3"]).expect("valid");
+        assert_eq!(idle.waves, [3, 6, 10]);
+        assert_eq!(idle.newcomers(1), 3..6);
+        let storm = plan(&["storm", "--vehicles", "10", "--reconnects", "1"]).expect("valid");
+        assert_eq!(storm.waves, [10, 10]);
+    }
+
+    #[test]
+    fn deaf_vehicles_are_spread_and_as_many_as_asked_for() {
+        let plan = |share| plan(&["steady", "--deaf-share", share]);
+        let tenth = plan("0.1").expect("valid");
+        let deaf: Vec<_> = (0..30).filter(|vehicle| tenth.is_deaf(*vehicle)).collect();
+        assert_eq!(deaf, [9, 19, 29]);
+        assert!((0..30).all(|vehicle| !plan("0").expect("valid").is_deaf(vehicle)));
+        assert!(matches!(plan("1.1"), Err(ArgumentError::Share("deaf-share", _))));
     }
 }

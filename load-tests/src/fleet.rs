@@ -61,6 +61,8 @@ pub struct Lane {
     pub since: Cell<Instant>,
     /// Histograms.
     pub latency: RefCell<Latency>,
+    /// The latest wave that connects.
+    pub wave: Cell<usize>,
     /// Wall clock.
     pub clock: Clock,
     /// Bounds attempts to connect, so that they do not time out waiting for each other.
@@ -208,7 +210,7 @@ impl Fleet {
         while let Some(outcome) = self.outcomes.recv().await {
             left.push(outcome);
         }
-        let mut outcome = left.pop().unwrap_or_else(|| Outcome { latency: Latency::new(0), acked: Vec::new() });
+        let mut outcome = left.pop().unwrap_or_else(|| Outcome { latency: Latency::new(0, 0), acked: Vec::new() });
         for other in left {
             outcome.latency.merge(&other.latency);
             outcome.acked.extend(other.acked);
@@ -241,7 +243,8 @@ impl Shared {
         let lane = Rc::new(Lane {
             phase: Cell::new(Phase::Parked),
             since: Cell::new(Instant::now()),
-            latency: RefCell::new(Latency::new(self.plan.steps.len())),
+            latency: RefCell::new(Latency::new(self.plan.steps.len(), self.plan.waves.len())),
+            wave: Cell::new(0),
             clock: Clock::start(),
             attempts: Semaphore::new(attempts(&self.plan)),
             journal: self.journal,
@@ -277,7 +280,7 @@ impl Shared {
         }
         follower.abort();
         pacer.abort();
-        let latency = lane.latency.replace(Latency::new(0));
+        let latency = lane.latency.replace(Latency::new(0, 0));
         let _ = self.leave.send(Outcome { latency, acked: lane.acked.take() });
     }
 }
@@ -298,6 +301,9 @@ async fn follow(mut phases: watch::Receiver<Phase>, lane: Rc<Lane>, wakes: Rc<[R
     while phases.changed().await.is_ok() {
         let phase = *phases.borrow_and_update();
         lane.since.set(Instant::now());
+        if let Phase::Connect(wave) = phase {
+            lane.wave.set(wave);
+        }
         lane.phase.set(phase);
         lane.changed.notify_one();
         wakes.iter().for_each(|wake| wake.nudge());

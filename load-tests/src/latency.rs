@@ -12,8 +12,8 @@ pub struct Latency {
     acks: Vec<Histogram<u64>>,
     /// From due to sent, by step: how late this program was.
     sends: Vec<Histogram<u64>>,
-    /// From the first SYN to the end of the WebSocket upgrade.
-    handshakes: Histogram<u64>,
+    /// From the first SYN to the end of the WebSocket upgrade, by wave.
+    handshakes: Vec<Histogram<u64>>,
 }
 
 /// Quantiles in microseconds.
@@ -31,11 +31,11 @@ pub struct Quantiles {
 }
 
 impl Latency {
-    /// For a plan of `steps` steps.
+    /// For a plan of so many steps and waves.
     #[must_use]
-    pub fn new(steps: usize) -> Self {
-        let empty = || (0..steps.max(1)).map(|_| histogram()).collect();
-        Self { acks: empty(), sends: empty(), handshakes: histogram() }
+    pub fn new(steps: usize, waves: usize) -> Self {
+        let empty = |count: usize| (0..count.max(1)).map(|_| histogram()).collect();
+        Self { acks: empty(steps), sends: empty(steps), handshakes: empty(waves) }
     }
 
     /// An ack came.
@@ -49,14 +49,14 @@ impl Latency {
     }
 
     /// A connection opened.
-    pub fn connected(&mut self, after: Duration) {
-        self.handshakes.saturating_record(micros(after));
+    pub fn connected(&mut self, wave: usize, after: Duration) {
+        self.handshakes[wave].saturating_record(micros(after));
     }
 
     /// Adds another thread's.
     pub fn merge(&mut self, other: &Self) {
         let pairs = self.acks.iter_mut().zip(&other.acks).chain(self.sends.iter_mut().zip(&other.sends));
-        for (own, other) in pairs.chain([(&mut self.handshakes, &other.handshakes)]) {
+        for (own, other) in pairs.chain(self.handshakes.iter_mut().zip(&other.handshakes)) {
             own.add(other).expect("all histograms have the same bounds");
         }
     }
@@ -73,10 +73,18 @@ impl Latency {
         self.sends.get(step).and_then(quantiles)
     }
 
+    /// Handshakes of a wave.
+    #[must_use]
+    pub fn wave(&self, wave: usize) -> Option<Quantiles> {
+        self.handshakes.get(wave).and_then(quantiles)
+    }
+
     /// Handshakes of the whole run.
     #[must_use]
     pub fn handshakes(&self) -> Option<Quantiles> {
-        quantiles(&self.handshakes)
+        let mut all = histogram();
+        self.handshakes.iter().for_each(|wave| all.add(wave).expect("all histograms have the same bounds"));
+        quantiles(&all)
     }
 }
 
@@ -108,13 +116,18 @@ mod tests {
 
     #[test]
     fn merges_threads_and_keeps_steps_apart() {
-        let mut one = Latency::new(2);
-        let mut other = Latency::new(2);
+        let mut one = Latency::new(2, 2);
+        let mut other = Latency::new(2, 2);
         (1..=50).for_each(|n| one.acked(1, Duration::from_micros(n)));
         (51..=100).for_each(|n| other.acked(1, Duration::from_micros(n)));
         one.merge(&other);
         let acks = one.acks(1).expect("acks");
         assert_eq!((acks.count, acks.p50, acks.p90, acks.max), (100, 50, 90, 100));
         assert!(one.acks(0).is_none());
+        one.connected(0, Duration::from_micros(1));
+        other.connected(1, Duration::from_micros(3));
+        one.merge(&other);
+        assert_eq!(one.wave(1).map(|wave| (wave.count, wave.max)), Some((1, 3)));
+        assert_eq!(one.handshakes().map(|all| (all.count, all.max)), Some((2, 3)));
     }
 }

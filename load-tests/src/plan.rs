@@ -1,5 +1,6 @@
 //! What a run does.
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -24,6 +25,10 @@ pub struct Plan {
     pub content: Content,
     /// One after the other.
     pub steps: Vec<Step>,
+    /// Who connects when: in each wave the vehicles below this number.
+    pub waves: Vec<u32>,
+    /// Share of the vehicles that never read, from 0 to 1.
+    pub deaf_share: f64,
     /// Connections per second; `None`: all at once.
     pub connect_rate: Option<f64>,
     /// How long everybody may take to connect, beyond what the rate needs.
@@ -40,6 +45,22 @@ pub struct Plan {
     pub journal: Option<PathBuf>,
     /// Whether acked records are remembered, to look them up in a store.
     pub remember_acks: bool,
+}
+
+impl Plan {
+    /// Whether a vehicle never reads. They are evenly spread.
+    #[must_use]
+    pub fn is_deaf(&self, vehicle: u32) -> bool {
+        let deaf_below = |vehicle: u32| (f64::from(vehicle) * self.deaf_share).floor();
+        deaf_below(vehicle + 1) > deaf_below(vehicle)
+    }
+
+    /// The vehicles that connect in a wave and were not in the one before.
+    #[must_use]
+    pub fn newcomers(&self, wave: usize) -> Range<u32> {
+        let before = wave.checked_sub(1).map_or(0, |before| self.waves[before]);
+        before.min(self.waves[wave])..self.waves[wave]
+    }
 }
 
 /// When vehicles send.
@@ -84,8 +105,8 @@ pub struct Step {
 pub enum Phase {
     /// Nothing; connections are closed.
     Parked,
-    /// Connecting, and staying connected.
-    Connect,
+    /// Connecting, up to this wave of the plan, and staying connected.
+    Connect(usize),
     /// Sending, in a step of the plan.
     Run(usize),
     /// Waiting for the last acks, then leaving.

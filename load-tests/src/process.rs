@@ -1,7 +1,7 @@
 //! What another process uses, from `/proc`.
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::ops::Sub;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -16,13 +16,37 @@ pub struct Process {
     pub pid: u32,
 }
 
-/// CPU time of all its threads.
+/// What a process has used so far.
+#[derive(Clone, Debug)]
+pub struct Usage {
+    ticks: Ticks,
+    /// By id; empty where the kernel keeps no statistics of threads.
+    threads: BTreeMap<u32, Thread>,
+}
+
+/// What a process has used between two looks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Cpu {
-    /// In user space.
+pub struct Used {
+    /// In user space, in ticks.
     pub user: Duration,
-    /// In the kernel.
+    /// In the kernel, in ticks.
     pub system: Duration,
+    /// Both, to the nanosecond, except for what a thread used that has ended meanwhile.
+    pub cpu: Duration,
+    /// How often a thread went to sleep, so how often one was woken.
+    pub wakeups: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Ticks {
+    user: Duration,
+    system: Duration,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Thread {
+    ran: Duration,
+    slept: u64,
 }
 
 /// Memory, in bytes.
@@ -41,49 +65,85 @@ impl Process {
         Self { pid: std::process::id() }
     }
 
-    /// CPU time so far; `None` when the process is gone.
+    /// What it has used so far; `None` when the process is gone.
     #[must_use]
-    pub fn cpu(self) -> Option<Cpu> {
-        parse_stat(&fs::read_to_string(format!("/proc/{}/stat", self.pid)).ok()?)
+    pub fn usage(self) -> Option<Usage> {
+        let ticks = parse_stat(&self.read("stat")?)?;
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid)).ok()?;
+        // A thread may end between being listed and being looked at.
+        let threads = tasks.filter_map(|task| {
+            let id = task.ok()?.file_name().to_str()?.parse().ok()?;
+            let ran = parse_schedstat(&self.read(&format!("task/{id}/schedstat"))?)?;
+            let slept = parse_sleeps(&self.read(&format!("task/{id}/status"))?)?;
+            Some((id, Thread { ran, slept }))
+        });
+        Some(Usage { ticks, threads: threads.collect() })
     }
 
     /// Memory now; `None` when the process is gone or another user's.
     #[must_use]
     pub fn memory(self) -> Option<Memory> {
-        parse_rollup(&fs::read_to_string(format!("/proc/{}/smaps_rollup", self.pid)).ok()?)
+        parse_rollup(&self.read("smaps_rollup")?)
     }
-}
 
-impl Cpu {
-    /// User and system time.
+    /// [`Memory::anonymous`] now, from the kernel's counters: cheap however much it is, and a few pages off.
     #[must_use]
-    pub fn total(self) -> Duration {
-        self.user + self.system
+    pub fn anonymous(self) -> Option<u64> {
+        kib(&self.read("status")?, "RssAnon")
+    }
+
+    fn read(self, file: &str) -> Option<String> {
+        fs::read_to_string(format!("/proc/{}/{file}", self.pid)).ok()
     }
 }
 
-impl Sub for Cpu {
-    type Output = Self;
-
-    fn sub(self, earlier: Self) -> Self {
-        Self { user: self.user.saturating_sub(earlier.user), system: self.system.saturating_sub(earlier.system) }
+impl Usage {
+    /// The difference to an earlier look.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Used {
+        let user = self.ticks.user.saturating_sub(earlier.ticks.user);
+        let system = self.ticks.system.saturating_sub(earlier.ticks.system);
+        let mut used = Used { user, system, ..Used::default() };
+        for (id, thread) in &self.threads {
+            let before = earlier.threads.get(id).copied().unwrap_or_default();
+            used.cpu += thread.ran.saturating_sub(before.ran);
+            used.wakeups += thread.slept.saturating_sub(before.slept);
+        }
+        if self.threads.is_empty() {
+            used.cpu = user + system;
+        }
+        used
     }
 }
 
 /// proc_pid_stat(5): fields 14 and 15. The program's name may hold anything, so fields count from its
 /// closing parenthesis.
-fn parse_stat(stat: &str) -> Option<Cpu> {
+fn parse_stat(stat: &str) -> Option<Ticks> {
     let mut fields = stat.get(stat.rfind(')')? + 2..)?.split_ascii_whitespace().skip(11);
     let mut time = || Some(TICK * fields.next()?.parse().ok()?);
-    Some(Cpu { user: time()?, system: time()? })
+    Some(Ticks { user: time()?, system: time()? })
+}
+
+/// The kernel's Documentation/scheduler/sched-stats.rst: nanoseconds on a CPU, nanoseconds waiting for one, slices.
+fn parse_schedstat(schedstat: &str) -> Option<Duration> {
+    schedstat.split_ascii_whitespace().next()?.parse().ok().map(Duration::from_nanos)
+}
+
+fn parse_sleeps(status: &str) -> Option<u64> {
+    value(status, "voluntary_ctxt_switches")?.parse().ok()
 }
 
 fn parse_rollup(rollup: &str) -> Option<Memory> {
-    let bytes = |key: &str| {
-        let line = rollup.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))?;
-        Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
-    };
-    Some(Memory { rss: bytes("Rss")?, anonymous: bytes("Anonymous")? })
+    Some(Memory { rss: kib(rollup, "Rss")?, anonymous: kib(rollup, "Anonymous")? })
+}
+
+fn kib(text: &str, key: &str) -> Option<u64> {
+    Some(value(text, key)?.strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
+}
+
+/// What follows `key:` at the start of a line.
+fn value<'a>(text: &'a str, key: &str) -> Option<&'a str> {
+    text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':')).map(str::trim)
 }
 
 #[cfg(test)]
@@ -93,9 +153,29 @@ mod tests {
     #[test]
     fn reads_cpu_time_behind_a_hostile_program_name() {
         let stat = "7 (a) b (c) S 1 7 7 0 -1 4194560 1 2 3 4 250 50 0 0 20 0 3 0 99 1 2";
-        let cpu = Cpu { user: Duration::from_millis(2500), system: Duration::from_millis(500) };
-        assert_eq!(parse_stat(stat), Some(cpu));
+        let ticks = Ticks { user: Duration::from_millis(2500), system: Duration::from_millis(500) };
+        assert_eq!(parse_stat(stat), Some(ticks));
         assert_eq!(parse_stat("7 (a) S 1"), None);
+    }
+
+    #[test]
+    fn reads_a_thread_s_time_and_how_often_it_slept() {
+        assert_eq!(parse_schedstat("66021320 53875017 136\n"), Some(Duration::from_nanos(66_021_320)));
+        assert_eq!(parse_schedstat(""), None);
+        let status = "Name:\tx\nRssAnon:\t     40 kB\nvoluntary_ctxt_switches:\t12\nnonvoluntary_ctxt_switches:\t3\n";
+        assert_eq!(parse_sleeps(status), Some(12));
+        assert_eq!(kib(status, "RssAnon"), Some(40_960));
+    }
+
+    #[test]
+    fn a_thread_that_ended_takes_nothing_away_and_a_new_one_counts() {
+        let thread = |millis, slept| Thread { ran: Duration::from_millis(millis), slept };
+        let usage =
+            |threads: &[(u32, Thread)]| Usage { ticks: Ticks::default(), threads: threads.iter().copied().collect() };
+        let before = usage(&[(1, thread(5, 10)), (2, thread(900, 900))]);
+        let after = usage(&[(1, thread(8, 14)), (3, thread(2, 1))]);
+        let used = after.since(&before);
+        assert_eq!((used.cpu, used.wakeups), (Duration::from_millis(5), 5));
     }
 
     #[test]
@@ -107,7 +187,8 @@ mod tests {
     #[test]
     fn sees_its_own_process_and_not_one_that_is_gone() {
         assert!(Process::own().memory().is_some_and(|memory| memory.anonymous > 0));
-        assert!(Process::own().cpu().is_some());
-        assert!(Process { pid: u32::MAX }.cpu().is_none());
+        assert!(Process::own().anonymous().is_some_and(|bytes| bytes > 0));
+        assert!(Process::own().usage().is_some_and(|usage| !usage.threads.is_empty()));
+        assert!(Process { pid: u32::MAX }.usage().is_none());
     }
 }

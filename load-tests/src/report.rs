@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::latency::Quantiles;
-use crate::process::{Cpu, Memory};
+use crate::process::{Memory, Used};
 use crate::store::Findings;
 use crate::tally::Totals;
 
@@ -27,10 +27,14 @@ pub struct Report {
     pub rounds: Vec<Round>,
     /// From the first SYN to the end of the upgrade, in microseconds.
     pub handshake_us: Option<Quantiles>,
-    /// Idle connections.
-    pub idle: Option<Idle>,
+    /// Idle connections, after each wave.
+    pub idle: Vec<Idle>,
+    /// Vehicles that never read.
+    pub deaf_vehicles: u32,
     /// The server's memory at the end of the load.
     pub server_memory: Option<Memory>,
+    /// The server's largest anonymous memory, in bytes, of several looks a second.
+    pub server_peak_anonymous: Option<u64>,
     /// Whether acked records are in the store.
     pub store: Option<Findings>,
     /// The first few reasons why connections failed or ended.
@@ -65,12 +69,14 @@ pub struct StepReport {
 /// CPU time of a process over some records or handshakes.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct CpuReport {
-    /// In user space.
+    /// In user space, in ticks of 10 ms.
     pub user_seconds: f64,
-    /// In the kernel.
+    /// In the kernel, in ticks of 10 ms.
     pub system_seconds: f64,
-    /// Both, per record or handshake.
+    /// Both, per record or handshake, from finer clocks.
     pub us_each: f64,
+    /// Voluntary context switches per record or handshake.
+    pub wakeups_each: f64,
 }
 
 /// One time that all vehicles connected.
@@ -78,6 +84,8 @@ pub struct CpuReport {
 pub struct Round {
     /// Connections that opened.
     pub handshakes: u64,
+    /// Attempts that failed; the vehicle backed off and tried again.
+    pub failed: u64,
     /// From the first to the last.
     pub seconds: f64,
     /// Connections per second.
@@ -86,13 +94,19 @@ pub struct Round {
     pub server: Option<CpuReport>,
     /// The simulator's CPU time.
     pub simulator: Option<CpuReport>,
+    /// From the first SYN of an attempt that worked to the end of the upgrade, in microseconds.
+    pub handshake_us: Option<Quantiles>,
 }
 
 /// Memory of idle connections.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Idle {
+    /// Called so far.
+    pub vehicles: u32,
     /// Held.
     pub connections: u64,
+    /// How this wave of them connected.
+    pub connecting: Round,
     /// Before the first one.
     pub before: Memory,
     /// After the acks.
@@ -105,25 +119,36 @@ pub struct Idle {
     pub rss_bytes_each: f64,
 }
 
+impl Report {
+    /// Every time that vehicles connected, by wave.
+    pub(crate) fn rounds_mut(&mut self) -> impl Iterator<Item = &mut Round> {
+        self.rounds.iter_mut().chain(self.idle.iter_mut().map(|idle| &mut idle.connecting))
+    }
+}
+
 impl CpuReport {
-    /// `cpu` spent on `events`.
+    /// What was used for so many `events`.
     #[must_use]
-    pub fn new(cpu: Cpu, events: u64) -> Self {
+    pub fn new(used: Used, events: u64) -> Self {
+        let each = |total: f64| total / events.max(1) as f64;
         Self {
-            user_seconds: cpu.user.as_secs_f64(),
-            system_seconds: cpu.system.as_secs_f64(),
-            us_each: cpu.total().as_secs_f64() * 1e6 / events.max(1) as f64,
+            user_seconds: used.user.as_secs_f64(),
+            system_seconds: used.system.as_secs_f64(),
+            us_each: each(used.cpu.as_secs_f64() * 1e6),
+            wakeups_each: each(used.wakeups as f64),
         }
     }
 }
 
 impl Idle {
-    /// The difference that `connections` made.
+    /// The difference that all `connections` made.
     #[must_use]
-    pub fn new(connections: u64, before: Memory, after: Memory, held: Memory) -> Self {
+    pub fn new(vehicles: u32, connections: u64, connecting: Round, [before, after, held]: [Memory; 3]) -> Self {
         let each = |held: u64, before: u64| (held as f64 - before as f64) / connections.max(1) as f64;
         Self {
+            vehicles,
             connections,
+            connecting,
             before,
             after,
             held,
@@ -135,7 +160,9 @@ impl Idle {
 
 impl Display for Report {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        use crate::tally::Count::{Acked, ConnectFailed, Connected, Disconnected, Dropped, Resent, Sent};
+        use crate::tally::Count::{
+            Acked, ConnectFailed, Connected, DeafEnded, DeafSent, Disconnected, Dropped, Resent, Sent,
+        };
         let of = |count| self.totals.of(count);
         writeln!(f, "{}: {} vehicles", self.mode, self.vehicles)?;
         writeln!(
@@ -153,6 +180,10 @@ impl Display for Report {
             of(Resent),
             of(Dropped)
         )?;
+        if self.deaf_vehicles > 0 {
+            let (deaf, sent, ended) = (self.deaf_vehicles, of(DeafSent), of(DeafEnded));
+            writeln!(f, "  deaf         {deaf} vehicles, {sent} sent, {ended} times disconnected")?;
+        }
         for step in &self.steps {
             step.fmt(f)?;
         }
@@ -162,18 +193,12 @@ impl Display for Report {
         if let Some(handshake) = &self.handshake_us {
             writeln!(f, "  handshake    {}", quantiles(handshake))?;
         }
-        if let Some(idle) = &self.idle {
-            let kib = |bytes: f64| bytes / 1024.0;
-            let (anonymous, rss) = (kib(idle.anonymous_bytes_each), kib(idle.rss_bytes_each));
-            writeln!(
-                f,
-                "  idle         {} held, {anonymous:.1} KiB anonymous each, {rss:.1} KiB resident",
-                idle.connections
-            )?;
+        for idle in &self.idle {
+            idle.fmt(f)?;
         }
-        if let Some(Memory { rss, anonymous }) = self.server_memory {
-            let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-            writeln!(f, "  server       {:.1} MiB resident, {:.1} MiB anonymous", mib(rss), mib(anonymous))?;
+        if let (Some(Memory { rss, anonymous }), Some(peak)) = (self.server_memory, self.server_peak_anonymous) {
+            let [rss, anonymous, peak] = [rss, anonymous, peak].map(|bytes| bytes as f64 / f64::from(1 << 20));
+            writeln!(f, "  server       {rss:.1} MiB resident, {anonymous:.1} MiB anonymous, at most {peak:.1}")?;
         }
         if let Some(store) = &self.store {
             writeln!(f, "  store        {} of {} acked records found", store.acked - store.missing, store.acked)?;
@@ -193,15 +218,29 @@ impl Display for StepReport {
         if let (Some(lag), Some(_)) = (&self.send_lag_us, self.rate) {
             writeln!(f, "  send lag     {}", quantiles(lag))?;
         }
-        writeln!(f, "  CPU          {} per record", cpu(self.server, self.simulator))
+        write!(f, "  CPU          {} per record", cpu(self.server, self.simulator))?;
+        match self.server {
+            Some(CpuReport { wakeups_each, .. }) => writeln!(f, "; server woken {wakeups_each:.2} times"),
+            None => writeln!(f),
+        }
     }
 }
 
 impl Display for Round {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Self { handshakes, seconds, per_second, server, simulator } = self;
-        write!(f, "  storm        {handshakes} handshakes in {seconds:.2} s, {per_second:.0}/s")?;
-        writeln!(f, "; {} each", cpu(*server, *simulator))
+        let Self { handshakes, failed, seconds, per_second, server, simulator, handshake_us } = self;
+        write!(f, "  handshakes   {handshakes} in {seconds:.2} s, {per_second:.0}/s, {failed} attempts failed")?;
+        writeln!(f, "; {} each", cpu(*server, *simulator))?;
+        handshake_us.iter().try_for_each(|handshake| writeln!(f, "  connecting   {}", quantiles(handshake)))
+    }
+}
+
+impl Display for Idle {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let [anonymous, rss] = [self.anonymous_bytes_each, self.rss_bytes_each].map(|bytes| bytes / 1024.0);
+        self.connecting.fmt(f)?;
+        write!(f, "  idle         {} held, {anonymous:.1} KiB anonymous each", self.connections)?;
+        writeln!(f, ", {rss:.1} KiB resident")
     }
 }
 

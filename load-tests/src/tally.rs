@@ -42,9 +42,13 @@ pub enum Count {
     WrongTopic,
     /// Replies that are neither an ack nor an error response.
     Unreadable,
+    /// Messages that deaf vehicles sent; in no other count.
+    DeafSent,
+    /// Connections of deaf vehicles that the server or the network ended; also in `Disconnected`.
+    DeafEnded,
 }
 
-const ALL: [(Count, &str); 17] = [
+const ALL: [(Count, &str); 19] = [
     (Count::Connected, "connected"),
     (Count::ConnectFailed, "connect_failed"),
     (Count::Disconnected, "disconnected"),
@@ -62,6 +66,8 @@ const ALL: [(Count, &str); 17] = [
     (Count::UnknownAck, "unknown_acks"),
     (Count::WrongTopic, "wrong_topic"),
     (Count::Unreadable, "unreadable_replies"),
+    (Count::DeafSent, "deaf_sent"),
+    (Count::DeafEnded, "deaf_ended"),
 ];
 
 /// One thread's counters; any thread may read them.
@@ -151,7 +157,8 @@ mod tests {
     #[test]
     fn a_clean_run_has_no_anomalies_and_a_loss_is_one() {
         let tally = Tally::default();
-        for count in [Count::Sent, Count::Acked, Count::Resent, Count::Repeated, Count::Disconnected] {
+        use Count::{Acked, DeafEnded, DeafSent, Disconnected, Repeated, Resent, Sent};
+        for count in [Sent, Acked, Resent, Repeated, Disconnected, DeafSent, DeafEnded] {
             tally.add(count, 5);
         }
         assert_eq!(tally.totals().anomalies(), Vec::<String>::new());

@@ -1,5 +1,7 @@
 //! One vehicle: connects, sends, checks every reply, connects again.
 
+mod deaf;
+
 use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -18,7 +20,7 @@ use crate::plan::{Content, Load, Phase};
 use crate::record::fixed::FixedRecord;
 use crate::record::{Message, encode, vin};
 use crate::signals::Drive;
-use crate::socket::connect::{ConnectError, Hello};
+use crate::socket::connect::{ConnectError, Hello, Receive};
 use crate::socket::{Socket, SocketError};
 use crate::tally::Count;
 
@@ -41,6 +43,7 @@ pub struct Vehicle {
     backoff: Backoff,
     rng: fastrand::Rng,
     sent_its_one: bool,
+    is_deaf: bool,
 }
 
 enum Maker {
@@ -76,6 +79,7 @@ impl Vehicle {
             backoff: Backoff::new(lane.plan.max_backoff),
             rng,
             sent_its_one: false,
+            is_deaf: lane.plan.is_deaf(index),
             lane,
             wake,
         })
@@ -90,12 +94,12 @@ impl Vehicle {
                     self.lane.tally.add(Count::ConnectFailed, 1);
                     format!("connect: {error}")
                 }
-                Some(Ok(socket)) => match self.stream(socket).await {
+                Some(Ok(socket)) => match self.use_up(socket).await {
                     End::Finished => break,
                     End::Parked => continue,
                     End::Lost(error) => {
                         self.lane.tally.add(Count::Disconnected, 1);
-                        format!("connection lost: {error}")
+                        format!("connection{} lost: {error}", if self.is_deaf { " of a deaf vehicle" } else { "" })
                     }
                 },
             };
@@ -110,13 +114,12 @@ impl Vehicle {
 
     /// False when there is nothing left to do.
     async fn wait_for_start(&mut self) -> bool {
-        while self.lane.phase.get() == Phase::Parked {
+        while !self.is_called() {
             self.backoff.reset();
             self.wake.notified().await;
-            let Some(rate) = self.lane.plan.connect_rate.filter(|_| self.lane.phase.get() != Phase::Parked) else {
-                continue;
-            };
-            let turn = self.lane.since.get() + Duration::from_secs_f64(f64::from(self.index) / rate);
+            let Some(rate) = self.lane.plan.connect_rate.filter(|_| self.is_called()) else { continue };
+            let position = self.index.saturating_sub(self.lane.plan.newcomers(self.lane.wave.get()).start);
+            let turn = self.lane.since.get() + Duration::from_secs_f64(f64::from(position) / rate);
             self.unless_over(time::sleep_until(turn.into())).await;
         }
         self.buffer.rewind();
@@ -133,19 +136,24 @@ impl Vehicle {
         };
         let lane = self.lane.clone();
         let _permit = self.unless_over(lane.attempts.acquire()).await?.expect("never closed");
-        let started = Instant::now();
+        let (started, wave) = (Instant::now(), lane.wave.get());
         let plan = self.lane.plan.clone();
+        let receive = if self.is_deaf { Receive::Little } else { Receive::Normal };
         // Boxed, so that the handshake's memory is gone while the vehicle streams.
-        let connect = Box::pin(plan.endpoint.connect(self.index, self.tls.clone(), &hello));
+        let connect = Box::pin(plan.endpoint.connect(self.index, self.tls.clone(), &hello, receive));
         let socket = match self.unless_over(time::timeout(plan.connect_timeout, connect)).await? {
             Ok(Ok(socket)) => socket,
             Ok(Err(error)) => return Some(Err(error)),
             Err(_) => return Some(Err(ConnectError::Timeout)),
         };
-        self.lane.latency.borrow_mut().connected(started.elapsed());
+        self.lane.latency.borrow_mut().connected(wave, started.elapsed());
         self.lane.tally.add(Count::Connected, 1);
         self.backoff.reset();
         Some(Ok(socket))
+    }
+
+    async fn use_up(&mut self, socket: Socket) -> End {
+        if self.is_deaf { self.shout(socket).await } else { self.stream(socket).await }
     }
 
     /// Sends and receives until the connection or the plan ends.
@@ -177,6 +185,7 @@ impl Vehicle {
     /// Makes the messages that are due.
     fn make(&mut self) {
         match (self.lane.plan.load, self.lane.phase.get()) {
+            _ if self.is_deaf => {}
             (Load::Paced, _) => {
                 while let Some(due) = self.wake.pop() {
                     self.make_one(due);
@@ -187,9 +196,9 @@ impl Vehicle {
                     self.make_one(Due { at: Instant::now(), step });
                 }
             }
-            (Load::Once, Phase::Run(step)) if !self.sent_its_one => {
+            (Load::Once, Phase::Connect(_)) if !self.sent_its_one => {
                 self.sent_its_one = true;
-                self.make_one(Due { at: Instant::now(), step });
+                self.make_one(Due { at: Instant::now(), step: 0 });
             }
             _ => {}
         }
@@ -243,11 +252,20 @@ impl Vehicle {
         }
     }
 
+    /// Whether it is to be connected.
+    fn is_called(&self) -> bool {
+        match self.lane.phase.get() {
+            Phase::Parked => false,
+            Phase::Connect(wave) => self.index < self.lane.plan.waves[wave],
+            Phase::Run(_) | Phase::Drain | Phase::Stop => true,
+        }
+    }
+
     fn is_over(&self) -> bool {
         match self.lane.phase.get() {
             Phase::Parked | Phase::Stop => true,
             Phase::Drain => self.buffer.is_empty(),
-            Phase::Connect | Phase::Run(_) => false,
+            Phase::Connect(_) | Phase::Run(_) => false,
         }
     }
 

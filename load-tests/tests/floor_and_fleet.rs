@@ -90,6 +90,7 @@ fn a_storm_counts_a_handshake_per_vehicle_and_round() {
     let handshakes: Vec<_> = report["rounds"].as_array().expect("rounds").iter().map(|r| &r["handshakes"]).collect();
     assert_eq!(handshakes, [15, 15]);
     assert_eq!(report["handshake_us"]["count"], 30);
+    assert_eq!(report["rounds"][1]["handshake_us"]["count"], 15);
 }
 
 #[test]
@@ -98,7 +99,30 @@ fn idle_vehicles_send_one_record_each_and_stay() {
     let (good, report, _dir) = simulate(&["idle", "--vehicles", "25", "--server-pid", &pid]);
     assert!(good, "{report}");
     assert_eq!((total(&report, "acked"), total(&report, "disconnected")), (25, 0));
-    assert_eq!(report["idle"]["connections"], 25);
+    assert_eq!(report["idle"][0]["connections"], 25);
+}
+
+#[test]
+fn idle_vehicles_join_in_waves_that_are_measured_one_by_one() {
+    let pid = std::process::id().to_string();
+    let (good, report, _dir) = simulate(&["idle", "--vehicles", "25", "--steps", "2", "--server-pid", &pid]);
+    assert!(good, "{report}");
+    let waves = report["idle"].as_array().expect("waves");
+    let of_each = |place| waves.iter().map(|wave| wave.pointer(place).and_then(Value::as_u64)).collect::<Vec<_>>();
+    assert_eq!(of_each("/connections"), [Some(12), Some(25)]);
+    assert_eq!(of_each("/connecting/handshakes"), [Some(12), Some(13)]);
+    assert_eq!(of_each("/connecting/handshake_us/count"), [Some(12), Some(13)]);
+}
+
+#[test]
+fn a_server_s_cpu_time_and_wake_ups_are_reported_per_record() {
+    let pid = std::process::id().to_string();
+    let (good, report, _dir) = simulate(&["steady", "--vehicles", "5", "--rate", "100", "--server-pid", &pid]);
+    assert!(good, "{report}");
+    let server = &report["steps"][0]["server"];
+    assert!(server["us_each"].as_f64() > Some(1.0), "{report}");
+    assert!(server["wakeups_each"].as_f64() > Some(0.5), "a record every 10 ms wakes somebody: {report}");
+    assert!(report["server_peak_anonymous"].as_u64() > Some(0), "{report}");
 }
 
 #[test]

@@ -20,9 +20,9 @@ use crate::cli::{ArgumentError, Arguments, Command, FleetArguments};
 use crate::compare::Comparison;
 use crate::fleet::{Fleet, FleetError, Outcome};
 use crate::plan::{Phase, Plan};
-use crate::process::{Cpu, Process};
+use crate::process::{Process, Usage};
 use crate::progress::Progress;
-use crate::report::Report;
+use crate::report::{CpuReport, Report, Round};
 use crate::store;
 use crate::tally::{Count, Totals};
 
@@ -126,8 +126,10 @@ async fn conduct(command: &Command, plan: Arc<Plan>, arguments: &FleetArguments)
             steps: Vec::new(),
             rounds: Vec::new(),
             handshake_us: None,
-            idle: None,
+            idle: Vec::new(),
+            deaf_vehicles: (0..plan.vehicles).filter(|vehicle| plan.is_deaf(*vehicle)).count() as u32,
             server_memory: None,
+            server_peak_anonymous: None,
             store: None,
             troubles: Vec::new(),
             failures: Vec::new(),
@@ -135,7 +137,7 @@ async fn conduct(command: &Command, plan: Arc<Plan>, arguments: &FleetArguments)
         plan,
     };
     let steps: Vec<steps::Pending> = match command {
-        Command::Storm { reconnects, .. } => run.storm(*reconnects).await.map(|()| Vec::new())?,
+        Command::Storm { .. } => run.storm().await.map(|()| Vec::new())?,
         Command::Idle { .. } => run.idle().await.map(|()| Vec::new())?,
         _ => run.steps().await?,
     };
@@ -143,6 +145,9 @@ async fn conduct(command: &Command, plan: Arc<Plan>, arguments: &FleetArguments)
     let content = run.plan.content;
     run.report.steps = steps.into_iter().map(|step| step.report(&outcome.latency, content)).collect();
     run.report.handshake_us = outcome.latency.handshakes();
+    for (wave, round) in run.report.rounds_mut().enumerate() {
+        round.handshake_us = outcome.latency.wave(wave);
+    }
     if let Some(store) = &arguments.store {
         run.check_store(&store.path, &outcome)?;
     }
@@ -163,8 +168,20 @@ struct Run {
 struct Sample {
     at: Instant,
     totals: Totals,
-    server: Option<Cpu>,
-    simulator: Option<Cpu>,
+    server: Option<Usage>,
+    simulator: Option<Usage>,
+}
+
+impl Sample {
+    fn since(&self, earlier: &Self, count: Count) -> u64 {
+        self.totals.of(count) - earlier.totals.of(count)
+    }
+
+    /// CPU of server and simulator, spread over so many events.
+    fn cpu_since(&self, earlier: &Self, events: u64) -> [Option<CpuReport>; 2] {
+        let pairs = [(&self.server, &earlier.server), (&self.simulator, &earlier.simulator)];
+        pairs.map(|(after, before)| Some(CpuReport::new(after.as_ref()?.since(before.as_ref()?), events)))
+    }
 }
 
 impl Run {
@@ -172,8 +189,8 @@ impl Run {
         Sample {
             at: Instant::now(),
             totals: self.fleet.totals(),
-            server: self.server.and_then(Process::cpu),
-            simulator: Process::own().cpu(),
+            server: self.server.and_then(Process::usage),
+            simulator: Process::own().usage(),
         }
     }
 
@@ -203,6 +220,7 @@ impl Run {
             if shown.elapsed() >= SHOW {
                 shown = Instant::now();
                 self.show();
+                self.note_memory();
             }
         }
     }
@@ -211,33 +229,41 @@ impl Run {
         self.until(Some(time), |_| false).await;
     }
 
-    /// Connects everybody; goes on without those that cannot, as long as somebody can.
-    async fn connect(&mut self) -> Result<(), RunError> {
-        self.fleet.set(Phase::Connect);
-        let vehicles = u64::from(self.plan.vehicles);
-        self.until(Some(self.connect_limit()), |totals| totals.online() >= vehicles).await;
+    /// Connects everybody in a wave; goes on without those that cannot, as long as somebody can.
+    async fn connect(&mut self, wave: usize) -> Result<Round, RunError> {
+        let before = self.sample();
+        self.fleet.set(Phase::Connect(wave));
+        let called = u64::from(self.plan.waves[wave]);
+        self.until(Some(self.connect_limit(wave)), |totals| totals.online() >= called).await;
         if self.fleet.totals().of(Count::Connected) == 0 && !self.interrupt.came {
             let _ = self.fleet.finish(Duration::ZERO, pending()).await;
             return Err(RunError::Unreachable(self.fleet.troubles().join("; ")));
         }
-        self.note_absent();
-        Ok(())
+        self.note_absent(called);
+        Ok(Round::new(&before, &self.sample()))
     }
 
-    fn connect_limit(&self) -> Duration {
-        let paced = self.plan.connect_rate.map_or(0.0, |rate| f64::from(self.plan.vehicles) / rate);
+    fn connect_limit(&self, wave: usize) -> Duration {
+        let newcomers = self.plan.newcomers(wave).len() as f64;
+        let paced = self.plan.connect_rate.map_or(0.0, |rate| newcomers / rate);
         self.plan.connect_limit + Duration::from_secs_f64(paced)
     }
 
-    fn note_absent(&mut self) {
+    fn note_absent(&mut self, called: u64) {
         let online = self.fleet.totals().online();
-        let absent = u64::from(self.plan.vehicles).saturating_sub(online);
+        let absent = called.saturating_sub(online);
         if absent > 0 && !self.interrupt.came {
             self.report.failures.push(format!("{absent} vehicles did not connect in time"));
         }
     }
 
+    fn note_memory(&mut self) {
+        let peak = &mut self.report.server_peak_anonymous;
+        *peak = self.server.and_then(Process::anonymous).max(*peak);
+    }
+
     async fn finish(&mut self) -> Outcome {
+        self.note_memory();
         self.report.server_memory = self.server.and_then(Process::memory);
         self.show();
         let outcome = self.fleet.finish(self.plan.drain, self.interrupt.wait()).await;

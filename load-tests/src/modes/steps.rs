@@ -3,7 +3,7 @@
 use super::{Run, RunError, Sample};
 use crate::latency::Latency;
 use crate::plan::{Content, Phase, Step};
-use crate::report::{CpuReport, StepReport};
+use crate::report::StepReport;
 use crate::tally::Count;
 
 /// A step that lacks only its latencies, which vehicles keep until they leave.
@@ -16,7 +16,7 @@ pub(super) struct Pending {
 
 impl Run {
     pub(super) async fn steps(&mut self) -> Result<Vec<Pending>, RunError> {
-        self.connect().await?;
+        self.connect(0).await?;
         let mut measured = Vec::new();
         for (number, step) in self.plan.clone().steps.iter().copied().enumerate() {
             if self.interrupt.came {
@@ -38,20 +38,19 @@ impl Pending {
     pub(super) fn report(self, latency: &Latency, content: Content) -> StepReport {
         let is_load = content == Content::Fixed;
         let Self { number, step, before, after } = self;
-        let difference = |count| after.totals.of(count) - before.totals.of(count);
-        let acked = difference(Count::Acked);
+        let acked = after.since(&before, Count::Acked);
         let seconds = (after.at - before.at).as_secs_f64();
-        let cpu = |before: Option<_>, after: Option<_>| Some(CpuReport::new(after? - before?, acked));
+        let [server, simulator] = after.cpu_since(&before, acked);
         StepReport {
             rate: step.rate.filter(|_| is_load),
             seconds,
-            sent: difference(Count::Sent),
+            sent: after.since(&before, Count::Sent),
             acked,
             throughput: acked as f64 / seconds,
             ack_latency_us: latency.acks(number),
             send_lag_us: latency.sends(number),
-            server: cpu(before.server, after.server),
-            simulator: cpu(before.simulator, after.simulator),
+            server,
+            simulator,
         }
     }
 }

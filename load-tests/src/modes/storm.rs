@@ -2,30 +2,19 @@
 
 use std::time::Duration;
 
-use super::{Run, RunError};
+use super::{Run, RunError, Sample};
 use crate::plan::Phase;
-use crate::report::{CpuReport, Round};
+use crate::report::Round;
 use crate::tally::Count;
 
 /// Between two rounds: the server cleans up, which is not a handshake.
 const BREAK: Duration = Duration::from_millis(500);
 
 impl Run {
-    pub(super) async fn storm(&mut self, reconnects: u32) -> Result<(), RunError> {
-        for _ in 0..=reconnects {
-            let before = self.sample();
-            self.connect().await?;
-            let after = self.sample();
-            let handshakes = after.totals.of(Count::Connected) - before.totals.of(Count::Connected);
-            let seconds = (after.at - before.at).as_secs_f64();
-            let cpu = |before: Option<_>, after: Option<_>| Some(CpuReport::new(after? - before?, handshakes));
-            self.report.rounds.push(Round {
-                handshakes,
-                seconds,
-                per_second: handshakes as f64 / seconds,
-                server: cpu(before.server, after.server),
-                simulator: cpu(before.simulator, after.simulator),
-            });
+    pub(super) async fn storm(&mut self) -> Result<(), RunError> {
+        for round in 0..self.plan.waves.len() {
+            let round = self.connect(round).await?;
+            self.report.rounds.push(round);
             self.fleet.set(Phase::Parked);
             self.until(Some(self.plan.connect_limit), |totals| totals.online() == 0).await;
             self.pause(BREAK).await;
@@ -34,5 +23,23 @@ impl Run {
             }
         }
         Ok(())
+    }
+}
+
+impl Round {
+    /// What happened between two looks. Latencies come when the vehicles leave.
+    pub(super) fn new(before: &Sample, after: &Sample) -> Self {
+        let handshakes = after.since(before, Count::Connected);
+        let seconds = (after.at - before.at).as_secs_f64();
+        let [server, simulator] = after.cpu_since(before, handshakes);
+        Self {
+            handshakes,
+            failed: after.since(before, Count::ConnectFailed),
+            seconds,
+            per_second: handshakes as f64 / seconds,
+            server,
+            simulator,
+            handshake_us: None,
+        }
     }
 }

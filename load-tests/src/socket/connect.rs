@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
+use socket2::SockRef;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
@@ -18,6 +19,11 @@ use super::Socket;
 const MAX_HEAD: usize = 16 * 1024;
 /// Any 16 bytes do; the key guards against caches, and there are none.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+
+/// The kernel doubles it, and the handshake must fit.
+const LITTLE: u32 = 4 * 1024;
+/// Bytes.
+const MOBILE_SEGMENT: u32 = 1_400;
 
 /// Why a connection did not open.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +53,16 @@ pub struct Endpoint {
     pub local_addresses: u32,
 }
 
+/// How much a vehicle's kernel takes of what nobody reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Receive {
+    /// Its default.
+    Normal,
+    /// A few KiB, in segments as long as those of a mobile network: loopback's 64 KiB would make the
+    /// server's kernel take megabytes before the server notices anything.
+    Little,
+}
+
 /// What a vehicle says in its upgrade request.
 #[derive(Clone, Debug)]
 pub struct Hello<'a> {
@@ -68,21 +84,26 @@ impl Endpoint {
         vehicle: u32,
         tls: Arc<ClientConfig>,
         hello: &Hello<'_>,
+        receive: Receive,
     ) -> Result<Socket, ConnectError> {
-        let tcp = self.tcp(vehicle).await?;
+        let tcp = self.tcp(vehicle, receive).await?;
         tcp.set_nodelay(true)?;
         let mut stream = TlsConnector::from(tls).connect(self.server_name.clone(), tcp).await?;
         self.upgrade(&mut stream, hello).await?;
         Ok(Socket::new(stream))
     }
 
-    async fn tcp(&self, vehicle: u32) -> io::Result<TcpStream> {
-        if self.local_addresses <= 1 || !self.address.is_ipv4() {
-            return TcpStream::connect(self.address).await;
+    async fn tcp(&self, vehicle: u32, receive: Receive) -> io::Result<TcpStream> {
+        let is_v4 = self.address.is_ipv4();
+        let socket = if is_v4 { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        if is_v4 && self.local_addresses > 1 {
+            let local = Ipv4Addr::from(u32::from(Ipv4Addr::LOCALHOST) + vehicle % self.local_addresses);
+            socket.bind((IpAddr::V4(local), 0).into())?;
         }
-        let local = Ipv4Addr::from(u32::from(Ipv4Addr::LOCALHOST) + vehicle % self.local_addresses);
-        let socket = TcpSocket::new_v4()?;
-        socket.bind((IpAddr::V4(local), 0).into())?;
+        if receive == Receive::Little {
+            socket.set_recv_buffer_size(LITTLE)?;
+            SockRef::from(&socket).set_tcp_mss(MOBILE_SEGMENT)?;
+        }
         socket.connect(self.address).await
     }
 

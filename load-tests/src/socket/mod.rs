@@ -84,6 +84,14 @@ impl Socket {
         poll_fn(|cx| self.poll_exchange(cx, &mut on_message)).await
     }
 
+    /// Sends what is queued and reads nothing. Cancel-safe.
+    ///
+    /// # Errors
+    /// The connection is over.
+    pub async fn send(&mut self) -> Result<(), SocketError> {
+        Ok(poll_fn(|cx| self.poll_send(cx)).await?)
+    }
+
     /// Says goodbye; the caller bounds the time.
     pub async fn close(mut self) {
         const NORMAL: [u8; 2] = 1000_u16.to_be_bytes();
