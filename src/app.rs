@@ -48,7 +48,6 @@ struct Consent {
 /// The plain-HTTP side, which answers before the pipe is ready and until it has ended.
 struct Admin {
     state: Arc<admin::State>,
-    metrics: Arc<Metrics>,
     /// Stops the listeners.
     stop: Shutdown,
     tasks: Vec<tokio::task::JoinHandle<()>>,
@@ -185,7 +184,7 @@ impl App {
         if let Ok(address) = listener.local_addr() {
             tracing::info!(activity = true, %address, "listening");
         }
-        let upkeep = tokio::spawn(upkeep(tls, Arc::clone(&admin.metrics), hang_up));
+        let upkeep = tokio::spawn(upkeep(tls, hang_up));
         let draining = {
             let (shutdown, state) = (shutdown.clone(), Arc::clone(&admin.state));
             async move {
@@ -284,16 +283,12 @@ async fn close(dispatchers: &[Arc<dyn Dispatcher>], deadline: Instant) {
 
 /// Trust anchors are checked against the calendar this often.
 const RELOAD_PERIOD: Duration = Duration::from_secs(24 * 60 * 60);
-/// Samples of histograms are folded into buckets this often.
-const UPKEEP_PERIOD: Duration = Duration::from_secs(5);
 
 /// What has to be done now and then for as long as the process lives.
-async fn upkeep(tls: Arc<Tls>, metrics: Arc<Metrics>, mut hang_up: Signal) {
+async fn upkeep(tls: Arc<Tls>, mut hang_up: Signal) {
     let mut daily = tokio::time::interval_at(tokio::time::Instant::now() + RELOAD_PERIOD, RELOAD_PERIOD);
-    let mut upkeep = tokio::time::interval(UPKEEP_PERIOD);
     loop {
         tokio::select! {
-            _ = upkeep.tick() => metrics.upkeep(),
             _ = daily.tick() => reload(&tls),
             _ = hang_up.recv() => reload(&tls),
         }
@@ -349,9 +344,9 @@ impl Admin {
         let state = Arc::new(admin::State {
             readiness: Readiness::default(),
             unhealthy: Box::new(move || unhealthy(connected.get().map_or(&[], Vec::as_slice))),
-            metrics: Arc::clone(&metrics),
+            metrics,
         });
-        let mut admin = Self { state, metrics, stop: Shutdown::new(config.shutdown), tasks: Vec::new() };
+        let mut admin = Self { state, stop: Shutdown::new(config.shutdown), tasks: Vec::new() };
         if let Some(address) = config.admin.status {
             let port = admin::bind("status_port", address).await?;
             tracing::info!(activity = true, %address, "status_server_configured");

@@ -35,7 +35,7 @@ pub(crate) struct Circumstances {
 pub(crate) struct Counts {
     /// In user space.
     pub(crate) instructions: u64,
-    /// Calls of the allocator, rounded down: what happens every 64th time does not count.
+    /// Calls of the allocator, rounded down.
     pub(crate) allocations: u64,
 }
 

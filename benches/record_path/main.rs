@@ -17,10 +17,9 @@ use std::time::Instant;
 use baseline::{Baseline, Circumstances, Counts};
 use cases::{CASES, Case};
 
-/// Iterations under valgrind: the difference is what is divided. Starting the metrics takes some million instructions,
-/// never the same number, which so many iterations make negligible.
+/// Iterations under valgrind: the difference is what is divided.
 const FEW: u64 = 1_000;
-const MANY: u64 = 21_000;
+const MANY: u64 = 11_000;
 
 /// Iterations for the wall time.
 const TIMED: u64 = 200_000;

@@ -1,18 +1,16 @@
 //! The process' metrics: the recorder that every stage registers with, and its Prometheus form.
 
 mod families;
+mod histogram;
 mod process;
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use metrics_exporter_prometheus::PrometheusBuilder;
 
+use histogram::WithHistograms;
 use process::Process;
-
-/// Upper bounds of histogram buckets, in seconds: from a commit in memory to a broker that is gone.
-const SECONDS: [f64; 18] =
-    [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 
 /// Content type of [`Metrics::render`].
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -21,24 +19,19 @@ type OnScrape = Box<dyn Fn() + Send + Sync>;
 
 /// A recorder of its own; nothing is installed process-wide, so tests can have several.
 pub struct Metrics {
-    recorder: PrometheusRecorder,
-    handle: PrometheusHandle,
+    recorder: WithHistograms,
     process: Process,
     on_scrape: Mutex<Vec<OnScrape>>,
 }
 
 impl Default for Metrics {
     fn default() -> Self {
-        let recorder = PrometheusBuilder::new()
-            .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)
-            .expect("the table of buckets is not empty")
-            .build_recorder();
-        let handle = recorder.handle();
+        let recorder = WithHistograms::new(PrometheusBuilder::new().build_recorder());
         let process = ::metrics::with_local_recorder(&recorder, || {
             families::describe();
             Process::register()
         });
-        Self { recorder, handle, process, on_scrape: Mutex::default() }
+        Self { recorder, process, on_scrape: Mutex::default() }
     }
 }
 
@@ -69,15 +62,10 @@ impl Metrics {
                 sample();
             }
         });
-        let mut text = self.handle.render();
+        let mut text = self.recorder.exporter().handle().render();
+        self.recorder.render(&mut text);
         self.process.render_cpu(&mut text);
         text
-    }
-
-    /// Folds recorded histogram samples into buckets. Call every few seconds: without it, samples pile up
-    /// until the next scrape.
-    pub fn upkeep(&self) {
-        self.handle.run_upkeep();
     }
 }
 
@@ -99,25 +87,6 @@ mod tests {
         let (one, two) = (Metrics::default(), Metrics::default());
         one.scope(|| ::metrics::counter!("record_total")).increment(1);
         assert!(!two.render().contains("record_total"));
-    }
-
-    #[test]
-    fn puts_seconds_into_buckets() {
-        let metrics = Metrics::default();
-        let histogram = metrics.scope(|| ::metrics::histogram!("delivery_seconds"));
-        histogram.record(0.0002);
-        metrics.upkeep();
-        histogram.record(120.0);
-        let text = metrics.render();
-        for line in [
-            "delivery_seconds_bucket{le=\"0.0001\"} 0",
-            "delivery_seconds_bucket{le=\"0.00025\"} 1",
-            "delivery_seconds_bucket{le=\"60\"} 1",
-            "delivery_seconds_bucket{le=\"+Inf\"} 2",
-            "delivery_seconds_count 2",
-        ] {
-            assert!(text.contains(line), "{line} in\n{text}");
-        }
     }
 
     #[test]
