@@ -24,13 +24,13 @@ fn headers_of_every_form_of_length_are_read_by_tungstenite() {
         (Outgoing::Close, OpCode::Control(Control::Close)),
     ];
     for (outgoing, opcode) in opcodes {
-        for len in [0, 1, 125, 126, 127, 128, 65_535, 65_536, 16 << 20] {
+        for (len, size) in [(0, 2), (1, 2), (125, 2), (126, 4), (127, 4), (65_535, 4), (65_536, 10), (16 << 20, 10)] {
             let mut out = Vec::new();
             websocket::put_header(&mut out, outgoing, len);
             let mut cursor = Cursor::new(&out);
             let header = FrameHeader { opcode, ..FrameHeader::default() };
             assert_eq!(FrameHeader::parse(&mut cursor).unwrap(), Some((header, len as u64)));
-            assert_eq!(cursor.position(), out.len() as u64, "nothing is behind the header");
+            assert_eq!((cursor.position(), out.len() as u64), (size, size), "the shortest form, and nothing behind");
         }
     }
 }
