@@ -53,7 +53,7 @@ fn category_1_messages_of_every_form_of_length_are_read() {
         check(&format!("text of {len}"), &[frame(FIN | TEXT, &payload)], &[text(&payload)]);
         let payload = vec![0xfe; len];
         let message = frame(FIN | BINARY, &payload);
-        check(&format!("binary of {len}"), &[message.clone()], &[binary(&payload)]);
+        check(&format!("binary of {len}"), std::slice::from_ref(&message), &[binary(&payload)]);
         check(&format!("binary of {len}, twice"), &[message.clone(), message], &[binary(&payload), binary(&payload)]);
     }
 }
