@@ -76,6 +76,12 @@ fn captured_payloads_pass_the_record_target() {
     assert!(run("record", targets::record, inputs) > 200);
 }
 
+/// Found by the fuzzer: prost takes VehicleError.tags as a varint for an entry, and misses a broken timestamp behind it.
+#[test]
+fn a_map_that_comes_as_another_wire_type_passes_the_record_target() {
+    targets::record(b"\x02\x0a\x08\x18\x06\x0a\x01k\x12\x014");
+}
+
 #[test]
 fn captured_payloads_pass_the_json_target() {
     let inputs = captured_frames().filter_map(|frame| record_input(&frame));
