@@ -3,10 +3,10 @@
 # Only from make's command line: shells export a SECONDS of their own.
 SECONDS_FLAG := $(if $(filter command,$(origin SECONDS)),$(SECONDS),0)
 
-.PHONY: help demo test check bench load fuzz certs clean
+.PHONY: help demo test check bench load fuzz autobahn certs clean
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## The server on its embedded store and 20 simulated vehicles (SECONDS=20 ends by itself)
 	@scripts/setup build
@@ -37,6 +37,10 @@ load: ## CPU, latency and memory as multiples of the least that a server can do
 fuzz: ## Each fuzz target for a minute (TARGET=, FUZZ_SECONDS= change that)
 	@scripts/setup build
 	scripts/fuzz $(or $(TARGET),all) $(or $(FUZZ_SECONDS),60)
+
+autobahn: ## The Autobahn suite against the WebSocket reader (needs Python 2.7)
+	@scripts/setup build
+	@scripts/autobahn
 
 certs: ## Certificates for development, in certs/dev/
 	@scripts/setup build

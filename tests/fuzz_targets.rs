@@ -7,6 +7,10 @@
 #[allow(unreachable_pub)] // public in the fuzz crate
 mod targets;
 
+#[path = "../fuzz/src/websocket.rs"]
+#[allow(unreachable_pub)] // public in the fuzz crate
+mod websocket;
+
 use fleet_telemetry::envelope::Envelope;
 use fleet_telemetry::record::Topics;
 
@@ -16,6 +20,25 @@ fn captured_frames() -> impl Iterator<Item = Vec<u8>> {
         let hex = vector["frame"].as_str().unwrap();
         (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
     })
+}
+
+/// How it arrives, then frames of a client around what was captured, in one piece or two, and a ping in between.
+fn websocket_input(captured: &[u8], pieces: &[u8]) -> Vec<u8> {
+    let (first, second) = captured.split_at(captured.len() / 2);
+    let mut input = [&[u8::try_from(pieces.len()).unwrap()], pieces].concat();
+    for (opcode, payload) in [(0x82, captured), (0x02, first), (0x89, b"?"), (0x80, second), (0x88, b"\x03\xe8")] {
+        // Masked with zeros, so that the fuzzer sees the bytes as they are.
+        match u8::try_from(payload.len()) {
+            Ok(len @ 0..=125) => input.extend([opcode, 0x80 | len]),
+            _ => {
+                input.extend([opcode, 0xfe]);
+                input.extend(u16::try_from(payload.len()).unwrap().to_be_bytes());
+            }
+        }
+        input.extend([0; 4]);
+        input.extend(payload);
+    }
+    input
 }
 
 /// A kind's number, then the payload.
@@ -53,6 +76,12 @@ fn captured_payloads_pass_the_record_target() {
     assert!(run("record", targets::record, inputs) > 200);
 }
 
+/// Found by the fuzzer: prost takes VehicleError.tags as a varint for an entry, and misses a broken timestamp behind it.
+#[test]
+fn a_map_that_comes_as_another_wire_type_passes_the_record_target() {
+    targets::record(b"\x02\x0a\x08\x18\x06\x0a\x01k\x12\x014");
+}
+
 #[test]
 fn captured_payloads_pass_the_json_target() {
     let inputs = captured_frames().filter_map(|frame| record_input(&frame));
@@ -65,4 +94,11 @@ fn captured_payloads_pass_the_filter_target_under_any_rules() {
         .filter_map(|frame| record_input(&frame))
         .flat_map(|input| (0..6_u8).map(move |rules| [&input[..1], &[rules], &input[1..]].concat()));
     assert!(run("filter", targets::filter, inputs) > 1_200);
+}
+
+#[test]
+fn captured_frames_pass_the_websocket_target_however_they_arrive() {
+    let pieces: [&[u8]; 4] = [&[], &[0], &[1, 6, 2], &[100]];
+    let inputs = captured_frames().zip(pieces.iter().cycle()).map(|(frame, pieces)| websocket_input(&frame, pieces));
+    assert_eq!(run("websocket", websocket::decode, inputs), 259);
 }

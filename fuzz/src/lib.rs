@@ -1,3 +1,4 @@
 //! Entry points of the fuzz targets; `tests/fuzz_targets.rs` runs them over the captured frames.
 
 pub mod targets;
+pub mod websocket;

@@ -5,7 +5,6 @@ use fleet_telemetry::permissions::{Action, Filter, Mode, Rules, Scope, Scopes};
 use fleet_telemetry::proto::vehicle_alerts::VehicleAlerts;
 use fleet_telemetry::proto::vehicle_connectivity::VehicleConnectivity;
 use fleet_telemetry::proto::vehicle_data::{Datum, Payload, value};
-use fleet_telemetry::proto::vehicle_error::VehicleErrors;
 use fleet_telemetry::record::{Decoded, RecordKind, json, transform};
 use prost::Message;
 
@@ -123,7 +122,8 @@ fn prost_reads(kind: RecordKind, payload: &[u8]) -> bool {
     match kind {
         RecordKind::V => Payload::decode(payload).is_ok(),
         RecordKind::Alerts => VehicleAlerts::decode(payload).is_ok(),
-        RecordKind::Errors => VehicleErrors::decode(payload).is_ok(),
+        // prost alone reads a map of any wire type, and may miss what is broken behind it.
+        RecordKind::Errors => Decoded::decode(kind, payload).is_ok(),
         _ => VehicleConnectivity::decode(payload).is_ok(),
     }
 }

@@ -33,7 +33,7 @@ impl Decoded {
         Ok(match kind {
             RecordKind::V => Self::V(message("telemetry.vehicle_data.Payload", payload)?),
             RecordKind::Alerts => Self::Alerts(message("telemetry.vehicle_alerts.VehicleAlerts", payload)?),
-            RecordKind::Errors => Self::Errors(message("telemetry.vehicle_error.VehicleErrors", payload)?),
+            RecordKind::Errors => Self::Errors(reduced("telemetry.vehicle_error.VehicleErrors", payload)?),
             RecordKind::Connectivity => {
                 Self::Connectivity(message("telemetry.vehicle_connectivity.VehicleConnectivity", payload)?)
             }
@@ -45,12 +45,16 @@ impl Decoded {
 /// Decodes as leniently as the hot path checks: prost alone refuses a known field number with an unexpected
 /// wire type and unknown groups nested more than 100 deep, both of which are merely unknown fields.
 fn message<M: Message + Default>(name: &str, payload: &[u8]) -> Result<M, PayloadError> {
-    M::decode(payload).or_else(|_| {
-        known::fields(name, payload)
-            .and_then(|known| M::decode(known.as_slice()).ok())
-            // prost tells neither where nor, in a stable form, why.
-            .ok_or(PayloadError::Malformed { at: 0, reason: "does not decode" })
-    })
+    M::decode(payload).or_else(|_| reduced(name, payload))
+}
+
+/// Decodes only what the schema knows. Needed at once for a message with a map: prost does not look at a map's
+/// wire type, and takes the fields behind a wrong one for an entry.
+fn reduced<M: Message + Default>(name: &str, payload: &[u8]) -> Result<M, PayloadError> {
+    known::fields(name, payload)
+        .and_then(|known| M::decode(known.as_slice()).ok())
+        // prost tells neither where nor, in a stable form, why.
+        .ok_or(PayloadError::Malformed { at: 0, reason: "does not decode" })
 }
 
 #[cfg(test)]
@@ -93,6 +97,18 @@ mod tests {
         let payload = payload(bytes).unwrap();
         assert_eq!(payload.vin, "v");
         assert_eq!(payload.data[0].value, Some(vehicle_data::Value { value: None }));
+    }
+
+    #[test]
+    fn ignores_a_map_that_comes_as_another_wire_type() {
+        // VehicleError.tags as the varint 5, then VehicleError.name, of five bytes.
+        match Decoded::decode(RecordKind::Errors, b"\x0a\x07\x18\x05\x12\x03abc").unwrap() {
+            Decoded::Errors(decoded) => {
+                assert_eq!(decoded.errors[0].name, "abc");
+                assert!(decoded.errors[0].tags.is_empty(), "{:?}", decoded.errors[0].tags);
+            }
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]
