@@ -25,9 +25,9 @@ check: ## Formatting, lints, documentation, scripts
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --document-private-items
 	@scripts/check-tree
 
-bench: ## Instructions per record, counted by valgrind
+bench: ## Instructions and allocations per record, against the committed baseline (BENCH_FLAGS=--save-baseline)
 	@scripts/setup bench
-	cargo bench --bench record_path
+	cargo bench --bench record_path -- $(BENCH_FLAGS)
 
 load: ## CPU, latency and memory as multiples of the least that a server can do
 	@scripts/setup test
