@@ -319,6 +319,31 @@ mod tests {
     }
 
     #[test]
+    fn what_passes_at_first_sight_is_kept() {
+        let place = LocationValue { latitude: 1.0, longitude: 2.0 };
+        let values = [
+            Vec::new(),
+            encoded(Typed::DoubleValue(5.0)),
+            encoded(Typed::LocationValue(place)),
+            encoded(Typed::StringValue("37.412374, -122.145867".into())),
+        ];
+        let mut passed = 0;
+        for (mode, strict) in [(Mode::Enforce, true), (Mode::Enforce, false), (Mode::Audit, true)] {
+            let rules = rules(mode, Action::Drop, strict);
+            for denied in Scope::ALL.map(|scope| Scopes::NONE.with(scope)).into_iter().chain([Scopes::ALL]) {
+                let filter = Filter::new(&rules, denied);
+                for (key, value) in (-1..400).flat_map(|key| values.iter().map(move |value| (key, value))) {
+                    if filter.passes(key, value) {
+                        passed += 1;
+                        assert_eq!(filter.datum(key, value), Decision::Keep, "{mode:?} {strict} {denied:?} {key}");
+                    }
+                }
+            }
+        }
+        assert!(passed > 1_000, "the quick look lets most numbers through: {passed}");
+    }
+
+    #[test]
     fn strict_rules_withhold_what_is_not_known() {
         let rules = rules(Mode::Enforce, Action::Invalid, true);
         let filter = Filter::new(&rules, LOCATION);
