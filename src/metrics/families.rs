@@ -13,7 +13,7 @@ enum Kind {
 
 use Kind::{Counter, Gauge, Histogram};
 
-const FAMILIES: [(Kind, &str, &str); 40] = [
+const FAMILIES: [(Kind, &str, &str); 41] = [
     // Streaming.
     (Counter, "rate_limit_exceeded_total", "Messages over the rate limit."),
     (Counter, "record_too_big_total", "Messages longer than limits.max_message_bytes."),
@@ -42,6 +42,7 @@ const FAMILIES: [(Kind, &str, &str); 40] = [
     (Counter, "reliable_ack_miss", "Deliveries whose vehicle was gone before its ack."),
     // Dispatchers, beyond those that are named after each of them.
     (Counter, "kafka_err", "Records that Kafka refused or did not confirm."),
+    (Counter, "kafka_unconfirmed_total", "Records sent again because no broker had confirmed them."),
     (Gauge, "kafka_produce_queue_size", "Work that waits in the Kafka client."),
     (Gauge, "dispatcher_unsettled_records", "Records that a dispatcher has taken and not yet settled."),
     (Gauge, "dispatcher_unsettled_limit", "How many of those a dispatcher may hold."),

@@ -427,6 +427,32 @@ async fn retries_what_the_broker_refuses_for_now() {
     assert!(all(&kafka.settled(60).await, Outcome::Delivered));
 }
 
+/// A broker that takes whatever sequence number comes first, as Kafka does from a producer that it does not know.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_only_a_later_one_vouches_for_is_sent_again_before_it_counts_as_delivered() {
+    let mock = mock();
+    // One message per request, and an answer that comes when all of them are on their way.
+    mock.broker_round_trip_time(1, Duration::from_millis(300)).unwrap();
+    let properties = vec![("batch.num.messages", "1"), ("linger.ms", "0")];
+    let kafka = Setup { properties, ..Setup::new(mock.bootstrap_servers(), "vouched") }.connect().await.unwrap();
+    kafka.send(&record("VIN1", RecordKind::V, b"first", b"payload"));
+    assert!(all(&kafka.settled(1).await, Outcome::Delivered));
+
+    mock.request_errors(RDKafkaApiKey::Produce, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION]);
+    for txid in [b"second", b"third_"] {
+        kafka.send(&record("VIN1", RecordKind::V, txid, b"payload"));
+    }
+    assert!(all(&kafka.settled(2).await, Outcome::Delivered));
+    assert_eq!(kafka.kafka.outbox().used(), 0);
+    let messages = consume(&mock.bootstrap_servers(), "vouched_V");
+    let mut arrived: Vec<_> = messages.iter().map(|message| message.header("txid").unwrap()).collect();
+    arrived.sort_unstable();
+    assert_eq!(arrived, [&b"first"[..], b"second", b"third_"]);
+    assert!(
+        messages.iter().all(|message| message.key == b"VIN1" && message.headers.len() == messages[0].headers.len())
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn goes_on_with_a_new_producer_after_a_fatal_error() {
     let mock = mock();

@@ -150,8 +150,19 @@ pub fn consume(bootstrap: &str, topic: &str) -> Vec<Message> {
 fn ends(consumer: &BaseConsumer, topic: &str) -> Vec<(i32, i64)> {
     let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT).unwrap();
     let partitions = metadata.topics()[0].partitions();
-    let end = |partition| consumer.fetch_watermarks(topic, partition, TIMEOUT).unwrap().1;
-    partitions.iter().map(|partition| (partition.id(), end(partition.id()))).collect()
+    partitions.iter().map(|partition| (partition.id(), end(consumer, topic, partition.id()))).collect()
+}
+
+/// For a moment after a broker was stopped, it may not yet be the leader again.
+fn end(consumer: &BaseConsumer, topic: &str, partition: i32) -> i64 {
+    let deadline = Instant::now() + TIMEOUT;
+    loop {
+        match consumer.fetch_watermarks(topic, partition, TIMEOUT) {
+            Ok((_, end)) => return end,
+            Err(error) => assert!(Instant::now() < deadline, "{topic} {partition}: {error}"),
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }
 
 fn owned(message: &rdkafka::message::BorrowedMessage<'_>) -> Message {

@@ -7,11 +7,22 @@ use std::time::Instant;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{DeliveryResult, Message};
+use rdkafka::message::{DeliveryResult, Message, OwnedMessage};
 use rdkafka::producer::ProducerContext;
 
 use crate::dispatch::{DispatchError, Health, Outbox, Receipt};
 use crate::logging::RateLimited;
+
+/// A record that librdkafka reports as delivered though no broker has said so. It keeps its place in the outbox.
+///
+/// When one request of a partition is refused for now (a new leader that does not know that it is one) and a later
+/// one is accepted, librdkafka takes the first for delivered too (`rd_kafka_dr_implicit_ack`): a broker would have
+/// refused the gap between their sequence numbers. But a broker that has never seen this producer accepts whatever
+/// number comes first, so the record may be nowhere. Such a report carries no offset, unlike every confirmed one.
+pub(super) struct Unconfirmed {
+    pub(super) message: OwnedMessage,
+    pub(super) receipt: Box<Receipt>,
+}
 
 /// What sessions, the poller and the callbacks of every producer share.
 pub(super) struct Shared {
@@ -22,17 +33,23 @@ pub(super) struct Shared {
     down: AtomicBool,
     /// A std mutex: held to copy a string, only when something is wrong.
     last_error: Mutex<Option<String>>,
+    /// Whether the broker answers for every record (`acks` other than 0).
+    confirms: bool,
+    /// Only the poller's thread looks at them, so nobody ever waits for the lock.
+    unconfirmed: Mutex<Vec<Unconfirmed>>,
     errors: RateLimited,
     lines: RateLimited,
 }
 
 impl Shared {
-    pub(super) fn new(max_unsettled: usize) -> Self {
+    pub(super) fn new(max_unsettled: usize, confirms: bool) -> Self {
         Self {
             outbox: Outbox::new(max_unsettled),
             closing: OnceLock::new(),
             down: AtomicBool::new(false),
             last_error: Mutex::new(None),
+            confirms,
+            unconfirmed: Mutex::new(Vec::new()),
             errors: RateLimited::default(),
             lines: RateLimited::default(),
         }
@@ -75,6 +92,15 @@ impl Shared {
         }
     }
 
+    /// What has to be sent once more, in the order of the reports.
+    pub(super) fn take_unconfirmed(&self) -> Vec<Unconfirmed> {
+        std::mem::take(&mut *self.unconfirmed.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn keep_unconfirmed(&self, unconfirmed: Unconfirmed) {
+        self.unconfirmed.lock().unwrap_or_else(PoisonError::into_inner).push(unconfirmed);
+    }
+
     fn note(&self, error: String) {
         *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
     }
@@ -88,6 +114,10 @@ impl ProducerContext for Context {
 
     fn delivery(&self, result: &DeliveryResult<'_>, receipt: Box<Receipt>) {
         match result {
+            Ok(message) if self.0.confirms && message.offset() < 0 => {
+                self.0.keep_unconfirmed(Unconfirmed { message: message.detach(), receipt });
+                return;
+            }
             Ok(_) => {
                 self.0.up();
                 receipt.delivered();

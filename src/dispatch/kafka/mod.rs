@@ -3,6 +3,8 @@
 //! # What is promised
 //! - **Delivered means confirmed**: a receipt is settled by the delivery report of its own message, after the
 //!   broker answered with the configured `acks` (`all` unless the operator says otherwise).
+//!   The client library's own inference, "a later request was accepted, so the earlier one must have been", is no
+//!   confirmation: such a record is sent again (see [`context::Unconfirmed`]).
 //! - **Order per vehicle**: one key is one partition, and the producer is idempotent, so retries neither reorder nor
 //!   repeat. Without idempotence (the operator's choice) one request at a time keeps the order.
 //! - **Nothing expires** (`message.timeout.ms` = 0 by default). While no broker answers, records wait; the outbox
@@ -82,7 +84,7 @@ impl Kafka {
     ) -> Result<Self, ConnectError> {
         let client = properties::client_config(config).map_err(refused)?;
         properties::check_namespace(&dispatchers.namespace).map_err(refused)?;
-        let shared = Arc::new(Shared::new(config.max_unsettled));
+        let shared = Arc::new(Shared::new(config.max_unsettled, properties::confirms(config)));
         let producer = poller::produce(&client, &shared).map_err(|error| refused(properties::blame(&error)))?;
         let producer = Arc::new(ArcSwap::from_pointee(producer));
         let poller = poller::start(client, Arc::clone(&producer), Arc::clone(&shared));
@@ -134,17 +136,13 @@ impl Kafka {
 
     /// What becomes of a record that the client library did not take.
     fn not_queued(&self, error: &KafkaError, topic: &str, receipt: Receipt) -> Result<(), Full> {
-        match error.rdkafka_error_code() {
-            // Room comes back with the next report, a working producer after a fatal error: the caller waits.
-            Some(RDKafkaErrorCode::QueueFull | RDKafkaErrorCode::Fatal) => {
-                self.shared.outbox.withdraw();
-                Err(Full(receipt))
-            }
-            _ => {
-                self.shared.outbox.leave();
-                receipt.failed(&context::failure(error, topic));
-                Ok(())
-            }
+        if is_passing(error) {
+            self.shared.outbox.withdraw();
+            Err(Full(receipt))
+        } else {
+            self.shared.outbox.leave();
+            receipt.failed(&context::failure(error, topic));
+            Ok(())
         }
     }
 
@@ -156,6 +154,11 @@ impl Kafka {
         }
         poller
     }
+}
+
+/// Room comes back with the next report, a working producer after a fatal error: waiting helps.
+fn is_passing(error: &KafkaError) -> bool {
+    matches!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::QueueFull | RDKafkaErrorCode::Fatal))
 }
 
 fn refused(message: String) -> ConnectError {

@@ -5,13 +5,15 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use metrics::{Gauge, gauge};
+use metrics::{Counter, Gauge, counter, gauge};
 use rdkafka::ClientConfig;
 use rdkafka::error::KafkaResult;
-use rdkafka::producer::{Producer as _, PurgeConfig};
+use rdkafka::message::Message;
+use rdkafka::producer::{BaseRecord, Producer as _, PurgeConfig};
 
-use super::Producer;
-use super::context::{Context, Shared};
+use super::context::{self, Context, Shared, Unconfirmed};
+use super::{Producer, is_passing};
+use crate::dispatch::DispatchError;
 
 /// How long one poll lasts; bounds how late a request to close, a fatal error or a gauge is seen.
 const POLL: Duration = Duration::from_millis(100);
@@ -47,7 +49,8 @@ pub(super) fn broker_answers(producer: &Producer, timeout: Duration) -> bool {
 
 /// Starts the thread. It ends once `shared` is closed and everything has settled.
 pub(super) fn start(client: ClientConfig, producer: Arc<ArcSwap<Producer>>, shared: Arc<Shared>) -> JoinHandle<()> {
-    let poller = Poller { client, producer, shared, gauges: Gauges::register(), probed: Instant::now() };
+    let sent_again = counter!("kafka_unconfirmed_total");
+    let poller = Poller { client, producer, shared, gauges: Gauges::register(), sent_again, probed: Instant::now() };
     std::thread::Builder::new()
         .name("kafka-poller".to_owned())
         .spawn(move || poller.run())
@@ -59,6 +62,7 @@ struct Poller {
     producer: Arc<ArcSwap<Producer>>,
     shared: Arc<Shared>,
     gauges: Gauges,
+    sent_again: Counter,
     probed: Instant,
 }
 
@@ -70,9 +74,10 @@ impl Poller {
             // librdkafka frees a message only after its report was handled, so who was woken by the report may
             // have found its queue still full.
             self.shared.outbox.wake();
+            self.send_again(&producer);
             self.gauges.sample(&producer, &self.shared);
             if let Some(deadline) = self.shared.deadline() {
-                settle(&producer, deadline);
+                self.finish(&producer, deadline);
                 return;
             }
             if let Some((_, reason)) = producer.client().fatal_error() {
@@ -80,6 +85,50 @@ impl Poller {
             } else if self.shared.is_down() && self.probed.elapsed() >= PROBE_EVERY {
                 self.probe(&producer);
             }
+        }
+    }
+
+    /// Gives the producer what it called delivered and no broker has confirmed. False when there was nothing.
+    ///
+    /// Behind what has been sent since, so a record that really was missing comes late, and one that was not comes
+    /// twice, under one `record_id`. Either is better than an ack for a record that is nowhere.
+    fn send_again(&self, producer: &Producer) -> bool {
+        let unconfirmed = self.shared.take_unconfirmed();
+        let any = !unconfirmed.is_empty();
+        if any {
+            self.sent_again.increment(unconfirmed.len() as u64);
+            tracing::warn!(records = unconfirmed.len(), "kafka_unconfirmed_sent_again");
+        }
+        for Unconfirmed { message, receipt } in unconfirmed {
+            let record = BaseRecord {
+                headers: message.headers().cloned(),
+                timestamp: message.timestamp().to_millis(),
+                ..BaseRecord::with_opaque_to(message.topic(), receipt)
+                    .key(message.key().unwrap_or_default())
+                    .payload(message.payload().unwrap_or_default())
+            };
+            let Err((error, BaseRecord { delivery_opaque: receipt, .. })) = producer.send(record) else { continue };
+            if is_passing(&error) {
+                self.shared.keep_unconfirmed(Unconfirmed { message, receipt });
+            } else {
+                self.shared.outbox.leave();
+                receipt.failed(&context::failure(&error, message.topic()));
+            }
+        }
+        any
+    }
+
+    /// Delivers until `deadline`; whatever is left then settles as lost.
+    fn finish(&self, producer: &Producer, deadline: Instant) {
+        loop {
+            settle(producer, deadline);
+            if Instant::now() >= deadline || !self.send_again(producer) {
+                break;
+            }
+        }
+        for Unconfirmed { receipt, .. } in self.shared.take_unconfirmed() {
+            self.shared.outbox.leave();
+            receipt.failed(&DispatchError::Closed);
         }
     }
 

@@ -48,6 +48,11 @@ pub(super) fn bootstrap_servers(config: &Kafka) -> Option<&str> {
     any(&config.properties, &BOOTSTRAP_SERVERS)
 }
 
+/// Whether brokers answer for every record: unless the operator sets `acks` to 0.
+pub(super) fn confirms(config: &Kafka) -> bool {
+    any(&config.properties, &ACKS) != Some("0")
+}
+
 /// A namespace with other characters would make every topic name invalid.
 pub(super) fn check_namespace(namespace: &str) -> Result<(), String> {
     let valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
