@@ -4,7 +4,7 @@
 //! - **Delivered means confirmed**: a receipt is settled by the delivery report of its own message, after the
 //!   broker answered with the configured `acks` (`all` unless the operator says otherwise).
 //!   The client library's own inference, "a later request was accepted, so the earlier one must have been", is no
-//!   confirmation: such a record is sent again (see [`context::Unconfirmed`]).
+//!   confirmation: such a record is sent again (`docs/adr/0013-only-an-offset-confirms.md`).
 //! - **Order per vehicle**: one key is one partition, and the producer is idempotent, so retries neither reorder nor
 //!   repeat. Without idempotence (the operator's choice) one request at a time keeps the order.
 //! - **Nothing expires** (`message.timeout.ms` = 0 by default). While no broker answers, records wait; the outbox

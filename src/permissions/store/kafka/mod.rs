@@ -258,6 +258,7 @@ impl ProducerContext for Confirmations {
 
     fn delivery(&self, result: &DeliveryResult<'_>, confirmation: Box<Confirmation>) {
         let outcome = match result {
+            Ok(message) if message.offset() < 0 => Err("no broker has confirmed it".to_owned()),
             Ok(message) => Ok((message.partition(), message.offset())),
             Err((error, _)) => Err(error.to_string()),
         };

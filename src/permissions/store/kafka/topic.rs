@@ -78,6 +78,8 @@ pub(super) fn producer(kafka: &config::Kafka) -> ClientConfig {
     let mut client = connection(kafka);
     client.set("acks", "all");
     client.set("enable.idempotence", "true");
+    // One request at a time: the client library infers from a later one that an earlier one has arrived.
+    client.set("max.in.flight", "1");
     client.set("linger.ms", "0");
     client.set("message.timeout.ms", CONFIRM_WITHIN.as_millis().to_string());
     client
