@@ -33,6 +33,7 @@ pub mod dispatch;
 pub mod admin;
 pub mod cli;
 pub mod config;
+pub mod http;
 pub mod logging;
 pub mod metrics;
 pub mod proto;

@@ -10,9 +10,9 @@
 
 mod readiness;
 mod routes;
-mod serve;
 
 use std::fmt;
+use std::future::Future;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -20,8 +20,8 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 
 pub use readiness::{Phase, Readiness};
-pub use serve::serve;
 
+use crate::http;
 use crate::metrics::Metrics;
 
 /// What a listener shows.
@@ -86,4 +86,11 @@ fn is_no_ipv6(error: &io::Error) -> bool {
     /// Linux' number for an address family that the kernel does not have.
     const EAFNOSUPPORT: i32 = 97;
     error.raw_os_error() == Some(EAFNOSUPPORT) || error.kind() == io::ErrorKind::AddrNotAvailable
+}
+
+/// Answers requests until `shutdown`, then lets those under way end (for two seconds).
+pub async fn serve(listener: TcpListener, surface: Surface, state: Arc<State>, shutdown: impl Future<Output = ()>) {
+    let router = routes::router(surface, state);
+    let answer = |stream, _, stop| http::requests(stream, router.clone(), stop);
+    http::serve(listener, "admin_accept_error", answer, shutdown).await;
 }
