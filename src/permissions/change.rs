@@ -74,21 +74,32 @@ pub enum ChangeError {
         actual: u64,
     },
     /// The wish itself is wrong.
-    #[error("{field}: {value:?} {reason}")]
-    Invalid {
-        /// Which part.
-        field: &'static str,
-        /// As given, cut.
-        value: String,
-        /// What is wrong with it.
-        reason: String,
-    },
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
     /// The store can only be read.
     #[error("the permission store is read-only; change it where it comes from")]
     ReadOnly,
     /// The store has failed. The change may have been made although this is reported.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// What is wrong with a wish.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {value:?} {reason}")]
+pub struct Invalid {
+    /// Which part.
+    pub field: &'static str,
+    /// As given, cut.
+    pub value: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+impl Invalid {
+    pub(super) fn new(field: &'static str, value: &str, reason: impl Into<String>) -> Self {
+        Self { field, value: value.chars().take(100).collect(), reason: reason.into() }
+    }
 }
 
 /// What became of an import.
@@ -149,9 +160,9 @@ pub(super) fn plan(
 }
 
 /// Bounds of the texts, in bytes.
-pub(super) const MAX_VIN: usize = 64;
-pub(super) const MAX_SOURCE: usize = 256;
-pub(super) const MAX_NOTE: usize = 1024;
+const MAX_VIN: usize = 64;
+const MAX_SOURCE: usize = 256;
+const MAX_NOTE: usize = 1024;
 
 impl Change {
     fn decide(&self, before: Option<&Grant>, now_ms: i64) -> Result<Changed, ChangeError> {
@@ -188,53 +199,54 @@ impl Change {
         before.filter(goes_on).map_or(now_ms, |before| before.since_ms)
     }
 
-    fn check(&self, since_ms: i64, now_ms: i64) -> Result<(), ChangeError> {
-        check_vin(&self.vin).map_err(|reason| invalid("vin", &self.vin, reason))?;
-        for (field, text, max) in [("source", &self.source, MAX_SOURCE), ("note", &self.note, MAX_NOTE)] {
-            check_text(text, max).map_err(|reason| invalid(field, text, reason))?;
-        }
-        check_times(since_ms, self.expires_ms).map_err(|(field, ms, reason)| invalid(field, &rfc3339(ms), reason))?;
+    /// Bounds of the texts and times.
+    pub(super) fn check(&self, since_ms: i64, now_ms: i64) -> Result<(), Invalid> {
+        check_vin(&self.vin)?;
+        check_text("source", &self.source, MAX_SOURCE)?;
+        check_text("note", &self.note, MAX_NOTE)?;
+        check_times(since_ms, self.expires_ms)?;
         // Clocks differ a little.
         if self.state == State::Denied && since_ms > now_ms.saturating_add(MAX_SKEW_MS) {
-            let reason = "is in the future; a refusal holds at once".to_owned();
-            return Err(invalid("since", &rfc3339(since_ms), reason));
+            return Err(Invalid::new("since", &rfc3339(since_ms), "is in the future; a refusal holds at once"));
         }
         Ok(())
     }
 }
 
-/// What a VIN, which is the device id of a client certificate, must look like.
-pub(super) fn check_vin(vin: &str) -> Result<(), String> {
-    if vin.is_empty() || vin.len() > MAX_VIN || !vin.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(format!("is not 1 to {MAX_VIN} printable ASCII characters without spaces"));
+/// What a VIN, which is the device id of a client certificate, must look like. A slash would not fit into a path of
+/// the API.
+pub(super) fn check_vin(vin: &str) -> Result<(), Invalid> {
+    let valid = |byte: u8| byte.is_ascii_graphic() && byte != b'/';
+    if (1..=MAX_VIN).contains(&vin.len()) && vin.bytes().all(valid) {
+        return Ok(());
     }
-    Ok(())
+    Err(Invalid::new("vin", vin, format!("must be 1 to {MAX_VIN} visible ASCII characters without '/'")))
 }
 
-pub(super) fn check_text(text: &str, max: usize) -> Result<(), String> {
+fn check_text(field: &'static str, text: &str, max: usize) -> Result<(), Invalid> {
     if text.len() > max {
-        return Err(format!("is {} bytes long, at most {max} are allowed", text.len()));
+        return Err(Invalid::new(field, text, format!("is {} bytes long, at most {max} are allowed", text.len())));
     }
     if text.contains(|c: char| c.is_control() && !matches!(c, '\n' | '\t')) {
-        return Err("has control characters".to_owned());
+        return Err(Invalid::new(field, text, "has control characters"));
     }
     Ok(())
 }
 
-pub(super) fn check_times(since_ms: i64, expires_ms: Option<i64>) -> Result<(), (&'static str, i64, String)> {
+fn check_times(since_ms: i64, expires_ms: Option<i64>) -> Result<(), Invalid> {
     for (field, ms) in [("since", Some(since_ms)), ("expires", expires_ms)] {
         if let Some(ms) = ms.filter(|ms| !(0..clock::END_MS).contains(ms)) {
-            return Err((field, ms, "is not between the years 1970 and 9999".to_owned()));
+            return Err(Invalid::new(field, &rfc3339(ms), "must be between the years 1970 and 9999"));
         }
     }
     match expires_ms.filter(|expires| *expires <= since_ms) {
-        Some(expires) => Err(("expires", expires, format!("is not after since, {}", rfc3339(since_ms)))),
+        Some(expires) => Err(Invalid::new(
+            "expires",
+            &rfc3339(expires),
+            format!("must be later than since, which is {}", rfc3339(since_ms)),
+        )),
         None => Ok(()),
     }
-}
-
-fn invalid(field: &'static str, value: &str, reason: String) -> ChangeError {
-    ChangeError::Invalid { field, value: value.chars().take(100).collect(), reason }
 }
 
 #[cfg(test)]
@@ -298,10 +310,11 @@ mod tests {
         let base = || change(State::Granted);
         assert_eq!(
             refused(Change { vin: "a b".to_owned(), ..base() }),
-            "vin: \"a b\" is not 1 to 64 printable ASCII characters without spaces"
+            "vin: \"a b\" must be 1 to 64 visible ASCII characters without '/'"
         );
         assert!(
-            refused(Change { expires_ms: Some(NOW), ..base() }).starts_with("expires: \"2026-01-01T00:00:00Z\" is")
+            refused(Change { expires_ms: Some(NOW), ..base() })
+                .starts_with("expires: \"2026-01-01T00:00:00Z\" must be later")
         );
         assert!(refused(Change { since_ms: Some(-1), ..base() }).starts_with("since: "));
         assert!(

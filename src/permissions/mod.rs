@@ -8,7 +8,7 @@
 //!
 //! `scope` names what can be granted and which fields belong to it, `grant` is what an owner said,
 //! `filter` decides about one datum, `grants` is the snapshot, `store` is where grants live, `api` is how
-//! they are changed. `authority` is the one writer: it decides about changes (`change`), has the store keep them,
+//! they are changed, `document` how many of them are written down. `authority` is the one writer: it decides about changes (`change`), has the store keep them,
 //! and puts them in force through `ledger`, which also withholds everything when the store is lost for too long.
 
 pub mod api;
@@ -16,6 +16,7 @@ pub mod audit;
 pub mod authority;
 mod change;
 pub mod clock;
+pub mod document;
 pub mod filter;
 pub mod grant;
 pub mod grants;
@@ -29,13 +30,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arc_swap::ArcSwap;
 
 pub use authority::{Authority, Page};
-pub use change::{Actor, Change, ChangeError, Changed, Entry, ImportError, Imported};
+pub use change::{Actor, Change, ChangeError, Changed, Entry, ImportError, Imported, Invalid};
 pub use filter::{Action, Filter, Mode, Rules};
 pub use grant::{Grant, State};
 pub use grants::{Grants, Vehicle};
 pub use ledger::Health;
 pub use scope::{Scope, Scopes};
-pub use store::{OpenError, StoreError, format};
+pub use store::{OpenError, StoreError};
 
 /// What sessions share: the rules, which are fixed, and the grants, which change.
 #[derive(Debug)]

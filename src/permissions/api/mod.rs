@@ -16,8 +16,6 @@
 
 mod access;
 mod auth;
-mod csv;
-mod document;
 mod refusal;
 mod request;
 mod routes;

@@ -6,8 +6,8 @@ use axum::http::header::WWW_AUTHENTICATE;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use crate::permissions::Scope;
-use crate::permissions::{ChangeError, Health, ImportError};
+use crate::permissions::document::DocumentError;
+use crate::permissions::{ChangeError, Health, ImportError, Invalid};
 
 /// What programs can rely on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -133,7 +133,7 @@ impl Refusal {
                 refusal.body.value = Some(expected.to_string());
                 refusal.hint(format!("read the entry again and decide; it is now at version {actual} (0: no entry)"))
             }
-            ChangeError::Invalid { field, value, reason } => Self::bad(*field, value, reason.to_string()),
+            ChangeError::Invalid(invalid) => invalid.clone().into(),
             ChangeError::ReadOnly => Self::new(StatusCode::FORBIDDEN, Code::ReadOnly, error.to_string())
                 .hint("change the grants at their source"),
             ChangeError::Store(_) => Self::unavailable(error.to_string()),
@@ -141,13 +141,10 @@ impl Refusal {
     }
 
     pub(super) fn of_import(error: &ImportError) -> Self {
-        Self::of_change(&error.error).in_row(error.row)
-    }
-
-    /// `row` counts from 0 here, and from 1 for the caller.
-    pub(super) fn in_row(mut self, row: usize) -> Self {
-        self.body.row = Some(row + 1);
-        self
+        let mut refusal = Self::of_change(&error.error);
+        // From 1, for the caller.
+        refusal.body.row = Some(error.row + 1);
+        refusal
     }
 
     pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -165,9 +162,18 @@ impl Refusal {
     }
 }
 
-/// All names of scopes, for messages.
-pub(super) fn scopes() -> String {
-    Scope::ALL.map(Scope::label).join(", ")
+impl From<Invalid> for Refusal {
+    fn from(Invalid { field, value, reason }: Invalid) -> Self {
+        Self::bad(field, &value, reason)
+    }
+}
+
+impl From<DocumentError> for Refusal {
+    fn from(DocumentError { row, field, value, reason }: DocumentError) -> Self {
+        let mut refusal = Self::bad(field, value.as_deref().unwrap_or_default(), reason);
+        refusal.body.row = row;
+        refusal
+    }
 }
 
 impl IntoResponse for Refusal {

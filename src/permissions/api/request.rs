@@ -10,19 +10,15 @@ use axum::http::header::IF_MATCH;
 use axum::http::request::Parts;
 use bytes::Bytes;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
-use serde_path_to_error::Segment;
 
-use super::refusal::{Refusal, scopes};
-use crate::permissions::{Actor, Change};
-use crate::permissions::{Scope, State, clock};
+use super::refusal::Refusal;
+use crate::permissions::change::check_vin;
+use crate::permissions::{Actor, Change, Invalid, Scope, document};
 
-/// Longest device id, in bytes; VINs have 17.
-const VIN_BYTES: usize = 64;
 /// From the request's headers to the end of its body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// One entry, as somebody wants it to be: the body of a `PUT`, or a row of an import.
+/// One entry, as somebody wants it to be: the body of a `PUT`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Wish {
@@ -35,77 +31,19 @@ pub(super) struct Wish {
 }
 
 impl Wish {
-    /// Checks everything.
-    pub(super) fn change(self, vin: String, scope: Scope, actor: Actor, now_ms: i64) -> Result<Change, Refusal> {
-        let since_ms = time("since", self.since.as_deref())?;
-        let expires_ms = time("expires", self.expires.as_deref())?;
-        if let (Some(expires), Some(text)) = (expires_ms, &self.expires)
-            && expires <= since_ms.unwrap_or(now_ms)
-        {
-            let since = clock::rfc3339(since_ms.unwrap_or(now_ms));
-            return Err(Refusal::bad("expires", text, format!("must be later than since, which is {since}")));
-        }
+    /// Bounds of texts and times are looked at when the change is made.
+    pub(super) fn change(self, vin: String, scope: Scope, actor: Actor) -> Result<Change, Invalid> {
         Ok(Change {
             vin,
             scope,
-            state: state(&self.state)?,
-            since_ms,
-            expires_ms,
+            state: document::state(&self.state)?,
+            since_ms: document::time("since", self.since.as_deref())?,
+            expires_ms: document::time("expires", self.expires.as_deref())?,
             source: self.source.unwrap_or_default(),
             note: self.note.unwrap_or_default(),
             expected_version: self.expected_version,
             actor,
         })
-    }
-}
-
-pub(super) fn vin(text: &str) -> Result<String, Refusal> {
-    let valid = |byte: u8| byte.is_ascii_graphic() && byte != b'/';
-    if (1..=VIN_BYTES).contains(&text.len()) && text.bytes().all(valid) {
-        return Ok(text.to_owned());
-    }
-    Err(Refusal::bad("vin", text, format!("must be 1 to {VIN_BYTES} visible ASCII characters without '/'")))
-}
-
-pub(super) fn scope(text: &str) -> Result<Scope, Refusal> {
-    Scope::parse(text).ok_or_else(|| Refusal::bad("scope", text, format!("must be one of {}", scopes())))
-}
-
-fn state(text: &str) -> Result<State, Refusal> {
-    State::parse(text).ok_or_else(|| Refusal::bad("state", text, "must be one of granted, denied"))
-}
-
-fn time(field: &'static str, text: Option<&str>) -> Result<Option<i64>, Refusal> {
-    let bad = |text| Refusal::bad(field, text, "must be a time by RFC 3339, such as 2026-01-31T08:00:00Z, or null");
-    text.map(|text| clock::parse_rfc3339(text).ok_or_else(|| bad(text))).transpose()
-}
-
-/// Exactly one JSON document of the form `T`.
-pub(super) fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
-    let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| blame(&error))?;
-    reader.end().map_err(|error| Refusal::bad("body", "", format!("is not one JSON document: {error}")))?;
-    Ok(value)
-}
-
-/// Which member, of which row.
-fn blame(error: &serde_path_to_error::Error<serde_json::Error>) -> Refusal {
-    let mut field = None;
-    let mut row = None;
-    for segment in error.path() {
-        match segment {
-            Segment::Map { key } => field = Some(key.as_str()),
-            Segment::Seq { index } => row = Some(*index),
-            _ => {}
-        }
-    }
-    let message = error.inner().to_string();
-    // What is missing or unknown is named by the message only.
-    let named = message.split('`').nth(1).filter(|_| message.contains(" field `"));
-    let refusal = Refusal::bad(named.or(field).unwrap_or("body"), "", message.as_str());
-    match row {
-        Some(row) => refusal.in_row(row),
-        None => refusal,
     }
 }
 
@@ -142,12 +80,16 @@ async fn path<S: Send + Sync>(parts: &mut Parts, state: &S) -> Result<HashMap<St
     }
 }
 
+fn vin(parameters: &HashMap<String, String>) -> Result<String, Invalid> {
+    let vin = parameters.get("vin").map_or("", String::as_str);
+    check_vin(vin).map(|()| vin.to_owned())
+}
+
 impl<S: Send + Sync> FromRequestParts<S> for Vehicle {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
-        let parameters = path(parts, state).await?;
-        Ok(Self(vin(parameters.get("vin").map_or("", String::as_str))?))
+        Ok(Self(vin(&path(parts, state).await?)?))
     }
 }
 
@@ -156,8 +98,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Entry {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
         let parameters = path(parts, state).await?;
-        let parameter = |name| parameters.get(name).map_or("", String::as_str);
-        Ok(Self(vin(parameter("vin"))?, scope(parameter("scope"))?))
+        let scope = parameters.get("scope").map_or("", String::as_str);
+        Ok(Self(vin(&parameters)?, document::scope(scope)?))
     }
 }
 

@@ -6,26 +6,20 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::{Extension, State};
 use axum::http::HeaderMap;
-use axum::http::header::{ACCEPT, CONTENT_TYPE, HeaderName};
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use super::Api;
-use super::document::{self, Row};
 use super::refusal::Refusal;
 use super::request::{self, Parameters};
-use crate::permissions::{Actor, clock};
+use crate::permissions::Actor;
+use crate::permissions::document::{self, Format, Row};
 
 /// Longest document of an import, in bytes.
 const DOCUMENT_BYTES: usize = 64 << 20;
 /// Vehicles that are read from the authority at a time.
 const PAGE: usize = 1000;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Format {
-    Json,
-    Csv,
-}
 
 #[derive(Serialize)]
 struct ImportedView {
@@ -42,11 +36,7 @@ pub(super) async fn import(
     let format = content_type(&headers)?;
     let _turn = api.imports.acquire().await.expect("the semaphore is never closed");
     let bytes = request::body(body, DOCUMENT_BYTES).await?;
-    let rows = match format {
-        Format::Json => document::from_json(&bytes)?,
-        Format::Csv => document::from_csv(&bytes)?,
-    };
-    let changes = document::changes(rows, &actor, clock::now_ms())?;
+    let changes = document::changes(format.parse(&bytes)?, &actor)?;
     let imported = api.authority.import(changes).await.map_err(|error| Refusal::of_import(&error))?;
     Ok(Json(ImportedView { changed: imported.changed, unchanged: imported.unchanged }).into_response())
 }
@@ -75,15 +65,11 @@ pub(super) async fn export(
     };
     query.finish("format")?;
     Refusal::unless_known(&api.authority.health())?;
-    let rows = rows(&api);
-    Ok(match format {
-        Format::Json => (kind("application/json"), document::to_json(rows)).into_response(),
-        Format::Csv => (kind("text/csv; charset=utf-8"), document::to_csv(&rows)).into_response(),
-    })
-}
-
-fn kind(kind: &'static str) -> [(HeaderName, &'static str); 1] {
-    [(CONTENT_TYPE, kind)]
+    let kind = match format {
+        Format::Json => "application/json",
+        Format::Csv => "text/csv; charset=utf-8",
+    };
+    Ok(([(CONTENT_TYPE, kind)], format.render(rows(&api))).into_response())
 }
 
 fn prefers_csv(headers: &HeaderMap) -> bool {

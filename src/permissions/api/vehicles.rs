@@ -15,7 +15,7 @@ use super::access::Access;
 use super::refusal::Refusal;
 use super::request::{self, Entry, Parameters, Vehicle, Wish};
 use super::view::{EntryView, GrantView, VehicleView};
-use crate::permissions::{Actor, ChangeError, clock};
+use crate::permissions::{Actor, ChangeError, clock, document};
 
 /// Longest body of a `PUT`, in bytes.
 const BODY_BYTES: usize = 1 << 20;
@@ -68,7 +68,7 @@ pub(super) async fn put(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Refusal> {
-    let mut wish: Wish = request::json(&request::body(body, BODY_BYTES).await?)?;
+    let mut wish: Wish = document::json(&request::body(body, BODY_BYTES).await?)?;
     let precondition = request::if_match(&headers)?;
     if let (Some(header), Some(member)) = (precondition, wish.expected_version)
         && header != member
@@ -77,7 +77,7 @@ pub(super) async fn put(
         return Err(Refusal::bad("expected_version", &member.to_string(), message));
     }
     wish.expected_version = precondition.or(wish.expected_version);
-    let change = wish.change(vin.clone(), scope, actor, clock::now_ms())?;
+    let change = wish.change(vin.clone(), scope, actor)?;
     let changed = api.authority.change(change).await.map_err(|error| refuse(&error, precondition))?;
     let tag = format!("\"{}\"", changed.grant.version);
     let view = ChangedView { vin, scope: scope.label(), changed: changed.changed, grant: changed.grant.into() };

@@ -17,11 +17,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use super::format::{Format, Row};
 use super::recent::Recent;
 use super::{OpenError, StoreError, enforce, failed};
-use crate::permissions::change::{self, Actor, Change, ChangeError, Entry, ImportError, Planned};
+use crate::permissions::change::{self, Actor, Change, ChangeError, Entry, ImportError, Invalid, Planned};
 use crate::permissions::clock::now_ms;
+use crate::permissions::document::{self, DocumentError, Format, Row};
 use crate::permissions::ledger::{Ledger, REMOVED};
 use crate::permissions::{Grant, Grants, Scope, State};
 
@@ -47,6 +47,13 @@ struct Contents {
     /// Versions of entries that are gone, so that they go on when the entry comes back.
     gone: HashMap<(Arc<str>, Scope), u64>,
     recent: Recent,
+}
+
+/// One grant of the file; its version does not matter.
+struct Written {
+    vin: Arc<str>,
+    scope: Scope,
+    grant: Grant,
 }
 
 /// Tells one state of a file from another.
@@ -112,9 +119,9 @@ impl File {
     }
 
     fn first_read(&self, state: &mut Contents) -> Result<(), OpenError> {
-        let (stamp, rows) = self.read().map_err(|problem| OpenError::Misconfigured(self.naming(&problem)))?;
+        let (stamp, written) = self.read().map_err(|problem| OpenError::Misconfigured(self.naming(&problem)))?;
         state.stamp = Some(stamp);
-        self.adopt(state, &rows);
+        self.adopt(state, written);
         self.ledger.load(state.grants.clone());
         self.ledger.confirm();
         Ok(())
@@ -131,9 +138,9 @@ impl File {
         };
         if stamp.is_some() && stamp != state.stamp {
             match self.read() {
-                Ok((stamp, rows)) => {
+                Ok((stamp, written)) => {
                     (state.stamp, state.problem) = (Some(stamp), None);
-                    self.follow(state, &rows);
+                    self.follow(state, written);
                 }
                 Err(problem) => (state.stamp, state.problem) = (stamp, Some(problem)),
             }
@@ -147,7 +154,7 @@ impl File {
     }
 
     /// The whole file, at a time when nobody was writing it.
-    fn read(&self) -> Result<(Stamp, Vec<Row>), String> {
+    fn read(&self) -> Result<(Stamp, Vec<Written>), String> {
         let said = |error: io::Error| error.to_string();
         let before = Stamp::of(&fs::metadata(&self.path).map_err(said)?);
         std::thread::sleep(SETTLE);
@@ -156,13 +163,13 @@ impl File {
         if before != after {
             return Err("it is being written".to_owned());
         }
-        let rows = self.format.parse(&bytes).map_err(|error| error.to_string())?;
-        Ok((after, rows))
+        let written = self.format.parse(&bytes).and_then(check).map_err(|error| error.to_string())?;
+        Ok((after, written))
     }
 
-    /// Takes over rows that somebody else has written, and announces what they change.
-    fn follow(&self, state: &mut Contents, rows: &[Row]) {
-        let changes = self.adopt(state, rows);
+    /// Takes over what somebody else has written, and announces what that changes.
+    fn follow(&self, state: &mut Contents, written: Vec<Written>) {
+        let changes = self.adopt(state, written);
         self.ledger.apply(
             changes
                 .iter()
@@ -175,22 +182,21 @@ impl File {
     }
 
     /// What has changed, and whether by removal.
-    fn adopt(&self, state: &mut Contents, rows: &[Row]) -> Vec<(Arc<str>, Entry, bool)> {
+    fn adopt(&self, state: &mut Contents, written: Vec<Written>) -> Vec<(Arc<str>, Entry, bool)> {
         let actor = Actor { who: "file".to_owned(), from: self.path.display().to_string() };
         let at_ms = now_ms();
         let before = state.grants.clone();
         let mut after = Grants::default();
         let mut changes = Vec::new();
         state.order.clear();
-        for row in rows {
-            let vin: Arc<str> = row.vin.as_str().into();
-            let (grant, changed) = state.versioned(before.get(&vin, row.scope), &vin, row);
-            after.set(&vin, row.scope, grant.clone());
+        for Written { vin, scope, grant } in written {
+            let (grant, changed) = state.versioned(before.get(&vin, scope), &vin, scope, grant);
+            after.set(&vin, scope, grant.clone());
             if changed {
-                let entry = Entry { at_ms, scope: row.scope, grant, actor: actor.clone() };
+                let entry = Entry { at_ms, scope, grant, actor: actor.clone() };
                 changes.push((Arc::clone(&vin), entry, false));
             }
-            state.order.push((vin, row.scope));
+            state.order.push((vin, scope));
         }
         for (vin, scope, grant) in before.iter().filter(|(vin, scope, _)| after.get(vin, *scope).is_none()) {
             state.gone.insert((Arc::clone(vin), scope), grant.version);
@@ -214,8 +220,8 @@ impl File {
                 order.push((plan.vin.as_str().into(), plan.entry.scope));
             }
         }
-        let rows = rows(&order, &grants);
-        let stamp = self.replace(&self.format.render(&rows))?;
+        let row = |(vin, scope): &(Arc<str>, Scope)| Some(Row::of(vin, *scope, grants.get(vin, *scope)?));
+        let stamp = self.replace(&self.format.render(order.iter().filter_map(row)))?;
         (state.grants, state.order, state.stamp) = (grants, order, Some(stamp));
         for plan in planned.iter().filter(|plan| plan.changed) {
             state.recent.push(&plan.vin, plan.entry.clone());
@@ -263,33 +269,35 @@ impl File {
 }
 
 impl Contents {
-    /// The grant of `row` with its version, and whether it differs from `before`.
-    fn versioned(&mut self, before: Option<&Grant>, vin: &Arc<str>, row: &Row) -> (Grant, bool) {
-        let grant = Grant {
-            state: row.state,
-            since_ms: row.since_ms,
-            expires_ms: row.expires_ms,
-            source: row.source.clone(),
-            note: row.note.clone(),
-            version: 1,
-        };
+    /// `written` with its version, and whether it differs from `before`.
+    fn versioned(&mut self, before: Option<&Grant>, vin: &Arc<str>, scope: Scope, written: Grant) -> (Grant, bool) {
         match before {
-            Some(before) if before.says_the_same(&grant) => (before.clone(), false),
-            Some(before) => (Grant { version: before.version + 1, ..grant }, true),
+            Some(before) if before.says_the_same(&written) => (before.clone(), false),
+            Some(before) => (Grant { version: before.version + 1, ..written }, true),
             None => {
-                let gone = self.gone.remove(&(Arc::clone(vin), row.scope)).unwrap_or(0);
-                (Grant { version: gone + 1, ..grant }, true)
+                let gone = self.gone.remove(&(Arc::clone(vin), scope)).unwrap_or(0);
+                (Grant { version: gone + 1, ..written }, true)
             }
         }
     }
 }
 
-fn rows(order: &[(Arc<str>, Scope)], grants: &Grants) -> Vec<Row> {
-    let row = |(vin, scope): &(Arc<str>, Scope)| {
-        let Grant { state, since_ms, expires_ms, source, note, version: _ } = grants.get(vin, *scope)?.clone();
-        Some(Row { vin: vin.to_string(), scope: *scope, state, since_ms, expires_ms, source, note })
+/// As for an import, but every row must say since when.
+fn check(rows: Vec<Row>) -> Result<Vec<Written>, DocumentError> {
+    let now_ms = now_ms();
+    let checked = |(n, change): (usize, Change)| {
+        let written = written(change, now_ms);
+        written.map_err(|invalid| DocumentError::from(invalid).in_row(n))
     };
-    order.iter().filter_map(row).collect()
+    document::changes(rows, &Actor::default())?.into_iter().enumerate().map(checked).collect()
+}
+
+fn written(change: Change, now_ms: i64) -> Result<Written, Invalid> {
+    let missing = || Invalid::new("since", "", "is missing; a file has no other time from which a grant could hold");
+    let since_ms = change.since_ms.ok_or_else(missing)?;
+    change.check(since_ms, now_ms)?;
+    let Change { vin, scope, state, expires_ms, source, note, .. } = change;
+    Ok(Written { vin: vin.into(), scope, grant: Grant { state, since_ms, expires_ms, source, note, version: 0 } })
 }
 
 fn watch(file: &Weak<File>) {

@@ -4,7 +4,6 @@
 //! - looks at least once a second for what others have changed, and tells the ledger that it could.
 
 mod file;
-pub mod format;
 #[cfg(feature = "kafka")]
 mod kafka;
 mod recent;
