@@ -11,6 +11,8 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Headers, Message as _};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
+use super::process;
+
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/kafka");
 const TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -79,7 +81,7 @@ impl Broker {
 
     /// SIGSTOP: connections stay, nothing is answered.
     pub fn pause(&self) {
-        self.signal("-STOP");
+        process::signal(self.pid(), "STOP");
         // On a busy machine some of its threads go on for a while.
         while !self.is_stopped() {
             std::thread::sleep(Duration::from_millis(1));
@@ -88,7 +90,7 @@ impl Broker {
 
     /// After [`Self::pause`].
     pub fn resume(&self) {
-        self.signal("-CONT");
+        process::signal(self.pid(), "CONT");
     }
 
     fn is_stopped(&self) -> bool {
@@ -96,10 +98,6 @@ impl Broker {
         // A thread may end between the listing and the look.
         let mut stats = tasks.filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("stat")).ok());
         stats.all(|stat| stat.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with('T')))
-    }
-
-    fn signal(&self, signal: &str) {
-        run(Command::new("kill").args([signal, &self.pid()]));
     }
 
     fn pid(&self) -> String {

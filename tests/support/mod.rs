@@ -11,5 +11,6 @@ pub(crate) mod api;
 #[cfg(feature = "kafka")]
 pub(crate) mod kafka;
 pub(crate) mod pki;
+pub(crate) mod process;
 pub(crate) mod server;
 pub(crate) mod vehicle;

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::pki::Pki;
+use super::process;
 
 pub struct Server {
     child: Child,
@@ -121,9 +122,8 @@ impl Server {
         }
     }
 
-    pub fn signal(&self, signal: &str) {
-        let status = Command::new("kill").arg(format!("-{signal}")).arg(self.pid().to_string()).status().unwrap();
-        assert!(status.success());
+    pub fn signal(&self, name: &str) {
+        process::signal(self.pid(), name);
     }
 
     /// Waits for the process to end by itself.
