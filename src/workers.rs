@@ -10,21 +10,29 @@
 //!         └───────── look again ◀── pause ──┘                         │
 //!         └───────────────────────────────────────────────────────────┘
 //! ```
+//!
+//! Several workers that pause side by side would share what there is to gather. So only as many as the load needs
+//! pause for `workers.coalesce`; the others look in now and then, and find out when they are needed.
 
 use std::cell::Cell;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Runtime};
 
 use crate::config;
 
-/// Wake-ups that a pause must be expected to gather: with fewer it would only be one sleep more.
+/// Wake-ups that a pause must be expected to gather: a pause costs what three wake-ups do, or less.
 const LEAST: f64 = 3.0;
 /// Wake-ups per worker that are worth waiting for; a pause that gathers them sooner ends sooner.
 const ENOUGH: f64 = 32.0;
-/// The rate of wake-ups is that of about this time.
+/// How much of its time a worker may be busy before the load needs another one.
+const FULL: f64 = 0.5;
+/// All workers that are not needed together look in so many times less often than one that is.
+const RARELY: f64 = 8.0;
+/// Rates are those of about this time.
 const MEMORY: Duration = Duration::from_millis(20);
 
 /// Starts the workers.
@@ -35,9 +43,10 @@ pub fn start(config: &config::Workers) -> io::Result<Runtime> {
     let mut builder = Builder::new_multi_thread();
     builder.enable_all().thread_name("worker").worker_threads(config.threads);
     if !config.coalesce.is_zero() {
-        let gathered = AtomicU64::new(0);
-        let (longest, workers) = (config.coalesce, config.threads);
-        builder.on_thread_park(move || pause(&gathered, longest, workers));
+        let policy = Policy { longest: config.coalesce, workers: config.threads };
+        let all = Arc::new(All::default());
+        builder.on_thread_unpark(|| BUSY_SINCE.set(Some(Instant::now())));
+        builder.on_thread_park(move || pause(&all, policy));
     }
     builder.build()
 }
@@ -47,48 +56,102 @@ pub(crate) fn note_wake_up() {
     WAKE_UPS.set(WAKE_UPS.get() + 1);
 }
 
+/// What the workers have done since the start, all together.
+#[derive(Debug, Default)]
+struct All {
+    wake_ups: AtomicU64,
+    busy_ns: AtomicU64,
+    /// Workers that have a rank.
+    ranked: AtomicUsize,
+}
+
 thread_local! {
     /// Since this worker's last pause.
     static WAKE_UPS: Cell<u64> = const { Cell::new(0) };
-    static PACE: Cell<Option<Pace>> = const { Cell::new(None) };
+    /// `None` until the worker has slept for the first time.
+    static BUSY_SINCE: Cell<Option<Instant>> = const { Cell::new(None) };
+    /// The worker's rank, and the load as it sees it.
+    static SEEN: Cell<Option<(usize, Load)>> = const { Cell::new(None) };
 }
 
-/// Runs when a worker has nothing left to do. All workers wait for the same events, so `gathered` counts for all.
-fn pause(gathered: &AtomicU64, longest: Duration, workers: usize) {
-    let own = WAKE_UPS.take();
-    let total = gathered.fetch_add(own, Ordering::Relaxed) + own;
+/// Runs when a worker has nothing left to do.
+fn pause(all: &All, policy: Policy) {
     let now = Instant::now();
-    let mut pace = PACE.get().unwrap_or(Pace { at: now, total, per_second: 0.0 });
-    let pause = pace.pause(now, total, longest, workers);
-    PACE.set(Some(pace));
-    if let Some(pause) = pause {
+    let busy = BUSY_SINCE.take().map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+    let wake_ups = add(&all.wake_ups, WAKE_UPS.take());
+    let busy_ns = add(&all.busy_ns, u64::try_from(busy.as_nanos()).unwrap_or(u64::MAX));
+    let first = || (all.ranked.fetch_add(1, Ordering::Relaxed), Load::new(now, wake_ups, busy_ns));
+    let (rank, mut load) = SEEN.get().unwrap_or_else(first);
+    load.update(now, wake_ups, busy_ns);
+    SEEN.set(Some((rank, load)));
+    if let Some(pause) = policy.pause(rank, load.wake_ups_per_second, load.busy) {
         std::thread::sleep(pause);
     }
 }
 
-/// How often sessions are woken, as one worker sees it.
-#[derive(Clone, Copy, Debug)]
-struct Pace {
-    /// When it last looked.
-    at: Instant,
-    /// Wake-ups of all workers until then.
-    total: u64,
-    per_second: f64,
+/// The total with `own` in it.
+fn add(total: &AtomicU64, own: u64) -> u64 {
+    total.fetch_add(own, Ordering::Relaxed).wrapping_add(own)
 }
 
-impl Pace {
-    /// How long to wait for more; `None`: sleep at once.
-    fn pause(&mut self, now: Instant, total: u64, longest: Duration, workers: usize) -> Option<Duration> {
+/// The load of all workers together, as one of them sees it.
+#[derive(Clone, Copy, Debug)]
+struct Load {
+    /// When it last looked.
+    at: Instant,
+    /// The totals until then.
+    wake_ups: u64,
+    busy_ns: u64,
+    /// How often sessions are woken.
+    wake_ups_per_second: f64,
+    /// How many workers are busy, on average.
+    busy: f64,
+}
+
+impl Load {
+    fn new(at: Instant, wake_ups: u64, busy_ns: u64) -> Self {
+        Self { at, wake_ups, busy_ns, wake_ups_per_second: 0.0, busy: 0.0 }
+    }
+
+    fn update(&mut self, now: Instant, wake_ups: u64, busy_ns: u64) {
         let elapsed = now.saturating_duration_since(self.at).as_secs_f64();
-        #[expect(clippy::cast_precision_loss, reason = "differences are far below 2^52")]
-        let (count, workers) = ((total - self.total) as f64, workers as f64);
-        if elapsed > 0.0 {
-            let weight = elapsed / (elapsed + MEMORY.as_secs_f64());
-            self.per_second += weight * (count / elapsed - self.per_second);
-            (self.at, self.total) = (now, total);
+        if elapsed == 0.0 {
+            return;
         }
-        let expected = self.per_second * longest.as_secs_f64();
-        (expected >= LEAST).then(|| longest.mul_f64((ENOUGH * workers / expected).min(1.0)))
+        let weight = elapsed / (elapsed + MEMORY.as_secs_f64());
+        let woken = wake_ups.wrapping_sub(self.wake_ups);
+        let busy = Duration::from_nanos(busy_ns.wrapping_sub(self.busy_ns));
+        #[expect(clippy::cast_precision_loss, reason = "differences are far below 2^52")]
+        let per_second = woken as f64 / elapsed;
+        self.wake_ups_per_second += weight * (per_second - self.wake_ups_per_second);
+        self.busy += weight * (busy.as_secs_f64() / elapsed - self.busy);
+        (self.at, self.wake_ups, self.busy_ns) = (now, wake_ups, busy_ns);
+    }
+}
+
+/// When to pause, and for how long.
+#[derive(Clone, Copy, Debug)]
+struct Policy {
+    /// `workers.coalesce`.
+    longest: Duration,
+    /// `workers.threads`.
+    workers: usize,
+}
+
+impl Policy {
+    /// How long the worker of this rank (from 0) waits for more; `None`: it sleeps at once.
+    fn pause(self, rank: usize, wake_ups_per_second: f64, busy: f64) -> Option<Duration> {
+        let expected = wake_ups_per_second * self.longest.as_secs_f64();
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small and not negative")]
+        let needed = (1 + (busy / FULL) as usize).min(self.workers);
+        let is_worth_it = expected >= LEAST;
+        is_worth_it.then(|| {
+            let spare = self.workers - needed;
+            #[expect(clippy::cast_precision_loss, reason = "numbers of threads")]
+            let share =
+                if rank < needed { (ENOUGH * needed as f64 / expected).min(1.0) } else { RARELY * spare as f64 };
+            self.longest.mul_f64(share)
+        })
     }
 }
 
@@ -96,59 +159,77 @@ impl Pace {
 mod tests {
     use super::*;
 
-    const LONGEST: Duration = Duration::from_millis(1);
-
-    /// The pauses of one of two workers, which looks every `look` while sessions are woken `per_second`.
-    fn pauses(per_second: u32, look: Duration, looks: u32) -> Vec<Option<Duration>> {
-        let start = Instant::now();
-        let mut pace = Pace { at: start, total: 0, per_second: 0.0 };
-        (1..=looks)
-            .map(|n| {
-                let elapsed = look * n;
-                let total = (elapsed.as_secs_f64() * f64::from(per_second)) as u64;
-                pace.pause(start + elapsed, total, LONGEST, 2)
-            })
-            .collect()
-    }
+    const POLICY: Policy = Policy { longest: Duration::from_millis(1), workers: 4 };
 
     #[test]
     fn a_worker_with_little_to_do_sleeps_at_once() {
-        assert!(pauses(100, Duration::from_millis(10), 100).iter().all(Option::is_none));
-        assert!(pauses(2_500, Duration::from_micros(400), 1_000).iter().all(Option::is_none));
+        assert_eq!(POLICY.pause(0, 2_900.0, 0.1), None);
+        assert_eq!(POLICY.pause(3, 2_900.0, 0.1), None);
     }
 
     #[test]
-    fn a_busy_worker_pauses_once_it_knows_that_it_is_busy() {
-        let pauses = pauses(8_000, Duration::from_micros(125), 1_000);
-        assert_eq!(pauses.first(), Some(&None), "a single wake-up says nothing");
-        assert_eq!(pauses.last(), Some(&Some(LONGEST)));
+    fn one_worker_gathers_what_one_can_do_and_the_others_look_in_now_and_then() {
+        assert_eq!(POLICY.pause(0, 8_000.0, 0.2), Some(Duration::from_millis(1)));
+        // Three of them every 24 milliseconds: one every eight.
+        assert_eq!(POLICY.pause(1, 8_000.0, 0.2), Some(Duration::from_millis(24)));
+        assert_eq!(POLICY.pause(3, 8_000.0, 0.2), Some(Duration::from_millis(24)));
+    }
+
+    #[test]
+    fn the_more_is_to_do_the_more_workers_are_there() {
+        assert_eq!(POLICY.pause(1, 8_000.0, 0.6), Some(Duration::from_millis(1)));
+        assert_eq!(POLICY.pause(2, 8_000.0, 0.6), Some(Duration::from_millis(16)));
+        for rank in 0..4 {
+            assert_eq!(POLICY.pause(rank, 8_000.0, 3.9), Some(Duration::from_millis(1)));
+        }
     }
 
     #[test]
     fn a_pause_ends_when_enough_has_gathered() {
-        let last = pauses(1_000_000, Duration::from_micros(100), 10_000).pop().flatten().expect("a pause");
-        // 32 for each of two workers, at one per microsecond.
-        assert!((60..=68).contains(&last.as_micros()), "{last:?}");
+        // 32 for each of four workers, at one per microsecond.
+        assert_eq!(POLICY.pause(0, 1_000_000.0, 4.0), Some(Duration::from_micros(128)));
+        assert_eq!(POLICY.pause(0, 1_000_000.0, 0.1), Some(Duration::from_micros(32)));
+    }
+
+    /// What a worker that looks every `look` knows of a steady load of `per_second` and `busy`.
+    fn load(per_second: u64, busy: f64, look: Duration, looks: u32) -> Load {
+        let start = Instant::now();
+        let mut load = Load::new(start, 0, 0);
+        for elapsed in (1..=looks).map(|n| look * n) {
+            let wake_ups = u64::try_from(elapsed.as_millis()).unwrap() * per_second / 1000;
+            load.update(start + elapsed, wake_ups, u64::try_from(elapsed.mul_f64(busy).as_nanos()).unwrap());
+        }
+        load
+    }
+
+    #[test]
+    fn rates_are_known_after_a_while_however_often_a_worker_looks() {
+        for look in [1, 12, 200].map(Duration::from_millis) {
+            let load = load(8_000, 0.3, look, 500);
+            assert!((7_999.0..8_001.0).contains(&load.wake_ups_per_second), "{load:?}");
+            assert!((0.299..0.301).contains(&load.busy), "{load:?}");
+        }
+        assert!(load(8_000, 0.3, Duration::from_millis(1), 1).wake_ups_per_second < 500.0, "one look says little");
     }
 
     #[test]
     fn a_burst_is_forgotten() {
-        let start = Instant::now();
-        let mut pace = Pace { at: start, total: 0, per_second: 50_000.0 };
-        assert_eq!(pace.pause(start + Duration::from_secs(1), 10, LONGEST, 2), None);
+        let mut load = load(50_000, 2.0, Duration::from_millis(1), 500);
+        load.update(load.at + Duration::from_secs(1), load.wake_ups + 10, load.busy_ns);
+        assert!(load.wake_ups_per_second < 1_500.0 && load.busy < 0.1, "{load:?}");
     }
 
     #[test]
     fn looking_twice_at_the_same_moment_changes_nothing() {
-        let now = Instant::now();
-        let mut pace = Pace { at: now, total: 5, per_second: 8_000.0 };
-        assert_eq!(pace.pause(now, 9, LONGEST, 2), Some(LONGEST));
-        assert_eq!(pace.total, 5, "what came since is counted at the next look");
+        let mut load = load(8_000, 0.3, Duration::from_millis(1), 500);
+        let before = load;
+        load.update(load.at, load.wake_ups + 9, load.busy_ns);
+        assert_eq!(load.wake_ups, before.wake_ups, "what came since is counted at the next look");
     }
 
     #[test]
     fn a_runtime_that_coalesces_runs_everything() {
-        let config = config::Workers { threads: 2, coalesce: LONGEST };
+        let config = config::Workers { threads: 2, coalesce: Duration::from_millis(1) };
         let runtime = start(&config).expect("threads");
         let sum = runtime.block_on(async {
             let tasks: Vec<_> = (0..2_000_u64)

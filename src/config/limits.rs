@@ -108,12 +108,12 @@ pub(super) fn workers(file: &file::Workers, problems: &mut Problems) -> Workers 
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     Workers {
         threads: problems.number("workers.threads", file.threads, 1..=1024, cpus),
-        // A tenth of what batching in Kafka adds by default; vehicles do not wait for an ack before they send on.
+        // A fifth of what batching in Kafka adds by default; vehicles do not wait for an ack before they send on.
         coalesce: problems.duration(
             "workers.coalesce",
             file.coalesce,
             Duration::ZERO..=Duration::from_millis(20),
-            Duration::from_micros(500),
+            Duration::from_millis(1),
         ),
     }
 }
