@@ -12,7 +12,8 @@
 //! ```
 //!
 //! Several workers that pause side by side would share what there is to gather. So only as many as the load needs
-//! pause for `workers.coalesce`; the others look in now and then, and find out when they are needed.
+//! pause for `workers.coalesce`; the others look in now and then, and find out when they are needed. A worker goes
+//! for long only while another one is in a short pause, and will look after what comes.
 
 use std::cell::Cell;
 use std::io;
@@ -24,14 +25,18 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::config;
 
-/// Wake-ups that a pause must be expected to gather: a pause costs what three wake-ups do, or less.
-const LEAST: f64 = 3.0;
+/// Wake-ups that a pause must be expected to gather: a pause costs what three wake-ups do, or less, and others gather
+/// some of them.
+const LEAST: f64 = 5.0;
 /// Wake-ups per worker that are worth waiting for; a pause that gathers them sooner ends sooner.
 const ENOUGH: f64 = 32.0;
 /// How much of its time a worker may be busy before the load needs another one.
 const FULL: f64 = 0.5;
 /// All workers that are not needed together look in so many times less often than one that is.
 const RARELY: f64 = 8.0;
+/// The most that one of them may be away, in pauses. When the load ends at once, nobody else may look after the last
+/// wake-up that came from another thread: Tokio counts a worker in a pause as awake.
+const AWAY: f64 = 20.0;
 /// Rates are those of about this time.
 const MEMORY: Duration = Duration::from_millis(20);
 
@@ -61,8 +66,8 @@ pub(crate) fn note_wake_up() {
 struct All {
     wake_ups: AtomicU64,
     busy_ns: AtomicU64,
-    /// Workers that have a rank.
-    ranked: AtomicUsize,
+    /// Workers that are in a short pause.
+    on_call: AtomicUsize,
 }
 
 thread_local! {
@@ -70,8 +75,8 @@ thread_local! {
     static WAKE_UPS: Cell<u64> = const { Cell::new(0) };
     /// `None` until the worker has slept for the first time.
     static BUSY_SINCE: Cell<Option<Instant>> = const { Cell::new(None) };
-    /// The worker's rank, and the load as it sees it.
-    static SEEN: Cell<Option<(usize, Load)>> = const { Cell::new(None) };
+    /// The load as this worker sees it.
+    static SEEN: Cell<Option<Load>> = const { Cell::new(None) };
 }
 
 /// Runs when a worker has nothing left to do.
@@ -80,12 +85,17 @@ fn pause(all: &All, policy: Policy) {
     let busy = BUSY_SINCE.take().map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
     let wake_ups = add(&all.wake_ups, WAKE_UPS.take());
     let busy_ns = add(&all.busy_ns, u64::try_from(busy.as_nanos()).unwrap_or(u64::MAX));
-    let first = || (all.ranked.fetch_add(1, Ordering::Relaxed), Load::new(now, wake_ups, busy_ns));
-    let (rank, mut load) = SEEN.get().unwrap_or_else(first);
+    let mut load = SEEN.get().unwrap_or_else(|| Load::new(now, wake_ups, busy_ns));
     load.update(now, wake_ups, busy_ns);
-    SEEN.set(Some((rank, load)));
-    if let Some(pause) = policy.pause(rank, load.wake_ups_per_second, load.busy) {
-        std::thread::sleep(pause);
+    SEEN.set(Some(load));
+    match policy.pause(all.on_call.load(Ordering::Relaxed), load.wake_ups_per_second, load.busy) {
+        Pause::None => {}
+        Pause::Short(time) => {
+            all.on_call.fetch_add(1, Ordering::Relaxed);
+            std::thread::sleep(time);
+            all.on_call.fetch_sub(1, Ordering::Relaxed);
+        }
+        Pause::Long(time) => std::thread::sleep(time),
     }
 }
 
@@ -138,20 +148,33 @@ struct Policy {
     workers: usize,
 }
 
+/// What a worker with nothing to do does before it sleeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pause {
+    /// Nothing.
+    None,
+    /// It gathers, and then looks after what has come.
+    Short(Duration),
+    /// It is not needed.
+    Long(Duration),
+}
+
 impl Policy {
-    /// How long the worker of this rank (from 0) waits for more; `None`: it sleeps at once.
-    fn pause(self, rank: usize, wake_ups_per_second: f64, busy: f64) -> Option<Duration> {
+    /// For a worker while `on_call` others are in a short pause.
+    fn pause(self, on_call: usize, wake_ups_per_second: f64, busy: f64) -> Pause {
         let expected = wake_ups_per_second * self.longest.as_secs_f64();
+        if expected < LEAST {
+            return Pause::None;
+        }
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small and not negative")]
         let needed = (1 + (busy / FULL) as usize).min(self.workers);
-        let is_worth_it = expected >= LEAST;
-        is_worth_it.then(|| {
-            let spare = self.workers - needed;
-            #[expect(clippy::cast_precision_loss, reason = "numbers of threads")]
-            let share =
-                if rank < needed { (ENOUGH * needed as f64 / expected).min(1.0) } else { RARELY * spare as f64 };
-            self.longest.mul_f64(share)
-        })
+        #[expect(clippy::cast_precision_loss, reason = "numbers of threads")]
+        let (share, spare) = (needed as f64, (self.workers - needed) as f64);
+        if on_call < needed {
+            Pause::Short(self.longest.mul_f64((ENOUGH * share / expected).min(1.0)))
+        } else {
+            Pause::Long(self.longest.mul_f64((RARELY * spare.max(1.0)).min(AWAY)))
+        }
     }
 }
 
@@ -163,32 +186,40 @@ mod tests {
 
     #[test]
     fn a_worker_with_little_to_do_sleeps_at_once() {
-        assert_eq!(POLICY.pause(0, 2_900.0, 0.1), None);
-        assert_eq!(POLICY.pause(3, 2_900.0, 0.1), None);
+        assert_eq!(POLICY.pause(0, 4_900.0, 0.1), Pause::None);
+        assert_eq!(POLICY.pause(3, 4_900.0, 0.1), Pause::None);
     }
 
     #[test]
     fn one_worker_gathers_what_one_can_do_and_the_others_look_in_now_and_then() {
-        assert_eq!(POLICY.pause(0, 8_000.0, 0.2), Some(Duration::from_millis(1)));
-        // Three of them every 24 milliseconds: one every eight.
-        assert_eq!(POLICY.pause(1, 8_000.0, 0.2), Some(Duration::from_millis(24)));
-        assert_eq!(POLICY.pause(3, 8_000.0, 0.2), Some(Duration::from_millis(24)));
+        assert_eq!(POLICY.pause(0, 8_000.0, 0.2), Pause::Short(Duration::from_millis(1)));
+        assert_eq!(POLICY.pause(1, 8_000.0, 0.2), Pause::Long(Duration::from_millis(20)));
     }
 
     #[test]
     fn the_more_is_to_do_the_more_workers_are_there() {
-        assert_eq!(POLICY.pause(1, 8_000.0, 0.6), Some(Duration::from_millis(1)));
-        assert_eq!(POLICY.pause(2, 8_000.0, 0.6), Some(Duration::from_millis(16)));
-        for rank in 0..4 {
-            assert_eq!(POLICY.pause(rank, 8_000.0, 3.9), Some(Duration::from_millis(1)));
+        assert_eq!(POLICY.pause(1, 8_000.0, 0.6), Pause::Short(Duration::from_millis(1)));
+        // Two of them every 16 milliseconds: one every eight.
+        assert_eq!(POLICY.pause(2, 8_000.0, 0.6), Pause::Long(Duration::from_millis(16)));
+        for on_call in 0..4 {
+            assert_eq!(POLICY.pause(on_call, 8_000.0, 3.9), Pause::Short(Duration::from_millis(1)));
         }
+    }
+
+    #[test]
+    fn nobody_goes_for_long_unless_somebody_is_on_call() {
+        for busy in [0.0, 0.7, 2.0, 9.0] {
+            assert!(matches!(POLICY.pause(0, 8_000.0, busy), Pause::Short(_)));
+        }
+        let alone = Policy { workers: 1, ..POLICY };
+        assert!(matches!(alone.pause(0, 8_000.0, 0.2), Pause::Short(_)));
     }
 
     #[test]
     fn a_pause_ends_when_enough_has_gathered() {
         // 32 for each of four workers, at one per microsecond.
-        assert_eq!(POLICY.pause(0, 1_000_000.0, 4.0), Some(Duration::from_micros(128)));
-        assert_eq!(POLICY.pause(0, 1_000_000.0, 0.1), Some(Duration::from_micros(32)));
+        assert_eq!(POLICY.pause(0, 1_000_000.0, 4.0), Pause::Short(Duration::from_micros(128)));
+        assert_eq!(POLICY.pause(0, 1_000_000.0, 0.1), Pause::Short(Duration::from_micros(32)));
     }
 
     /// What a worker that looks every `look` knows of a steady load of `per_second` and `busy`.
