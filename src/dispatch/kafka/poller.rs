@@ -88,18 +88,13 @@ impl Poller {
         }
     }
 
-    /// Gives the producer what it called delivered and no broker has confirmed. False when there was nothing.
+    /// Gives the producer what it called delivered and no broker has confirmed. False when it took nothing.
     ///
     /// Behind what has been sent since, so a record that really was missing comes late, and one that was not comes
     /// twice, under one `record_id`. Either is better than an ack for a record that is nowhere.
     fn send_again(&self, producer: &Producer) -> bool {
-        let unconfirmed = self.shared.take_unconfirmed();
-        let any = !unconfirmed.is_empty();
-        if any {
-            self.sent_again.increment(unconfirmed.len() as u64);
-            tracing::warn!(records = unconfirmed.len(), "kafka_unconfirmed_sent_again");
-        }
-        for Unconfirmed { message, receipt } in unconfirmed {
+        let mut records = 0;
+        for Unconfirmed { message, receipt } in self.shared.take_unconfirmed() {
             let record = BaseRecord {
                 headers: message.headers().cloned(),
                 timestamp: message.timestamp().to_millis(),
@@ -107,15 +102,22 @@ impl Poller {
                     .key(message.key().unwrap_or_default())
                     .payload(message.payload().unwrap_or_default())
             };
-            let Err((error, BaseRecord { delivery_opaque: receipt, .. })) = producer.send(record) else { continue };
-            if is_passing(&error) {
-                self.shared.keep_unconfirmed(Unconfirmed { message, receipt });
-            } else {
-                self.shared.outbox.leave();
-                receipt.failed(&context::failure(&error, message.topic()));
+            match producer.send(record) {
+                Ok(()) => records += 1,
+                Err((error, BaseRecord { delivery_opaque: receipt, .. })) if is_passing(&error) => {
+                    self.shared.keep_unconfirmed(Unconfirmed { message, receipt });
+                }
+                Err((error, BaseRecord { delivery_opaque: receipt, .. })) => {
+                    self.shared.outbox.leave();
+                    receipt.failed(&context::failure(&error, message.topic()));
+                }
             }
         }
-        any
+        if records > 0 {
+            self.sent_again.increment(records);
+            tracing::warn!(records, "kafka_unconfirmed_sent_again");
+        }
+        records > 0
     }
 
     /// Delivers until `deadline`; whatever is left then settles as lost.
