@@ -14,22 +14,6 @@ mod metrics;
 mod shutdown;
 mod tls;
 
-use support::pki::Pki;
-use support::server::Server;
-use tempfile::TempDir;
+use support::server::{start, start_with};
 
 const VIN: &str = "5YJ3E1EA0PF000001";
-
-/// A directory, certificates in it, and a server with the default test configuration.
-fn start() -> (TempDir, Pki, Server) {
-    start_with(|_| {})
-}
-
-fn start_with(change: impl FnOnce(&mut serde_json::Value)) -> (TempDir, Pki, Server) {
-    let dir = tempfile::tempdir().unwrap();
-    let pki = Pki::new(dir.path());
-    let mut config = support::server::config(&pki);
-    change(&mut config);
-    let server = Server::start(&pki, &config);
-    (dir, pki, server)
-}

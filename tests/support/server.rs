@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::pki::Pki;
@@ -44,6 +45,21 @@ pub fn config(pki: &Pki) -> Value {
         "records": { "V": ["sqlite"], "alerts": ["sqlite"], "errors": ["sqlite"] },
         "shutdown": { "drain": "200ms", "deadline": "10s" },
     })
+}
+
+/// A directory, certificates in it, and a server with the configuration of [`config`].
+pub fn start() -> (TempDir, Pki, Server) {
+    start_with(|_| {})
+}
+
+/// As [`start`], with a configuration that `change` has changed.
+pub fn start_with(change: impl FnOnce(&mut Value)) -> (TempDir, Pki, Server) {
+    let dir = tempfile::tempdir().unwrap();
+    let pki = Pki::new(dir.path());
+    let mut config = config(&pki);
+    change(&mut config);
+    let server = Server::start(&pki, &config);
+    (dir, pki, server)
 }
 
 impl Server {

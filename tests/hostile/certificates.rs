@@ -1,0 +1,1 @@
+//! Certificates that come late, expire, or are renewed while the server runs.

@@ -1,0 +1,1 @@
+//! The end of the process, with vehicles that do not make it easy.

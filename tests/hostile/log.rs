@@ -1,0 +1,1 @@
+//! Logs that nobody reads, or that cannot be written.

@@ -1,0 +1,1 @@
+//! What large records and stuck dispatchers cost.

@@ -1,0 +1,1 @@
+//! Vehicles that are gone, half there, or quiet.

@@ -1,0 +1,1 @@
+//! Silent and slow clients of the plain ports.

@@ -1,0 +1,1 @@
+//! Connections to the vehicles' port that prove nothing.
