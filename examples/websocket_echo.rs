@@ -32,7 +32,7 @@ const LIMITS: config::Session = config::Session {
     max_pings_per_second: u32::MAX,
     idle_timeout: Duration::MAX,
     ping_interval: Duration::MAX,
-    max_unsettled: 0,
+    max_unsettled: config::InFlight { records: 0, bytes: 0 },
     max_unread_reply_bytes: 0,
     write_timeout: Duration::MAX,
     connection_id_from_header: false,

@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::admin::{self, Phase, Readiness, Surface, Unhealthy};
-use crate::config::{self, Config, DispatcherName};
+use crate::config::{self, Config, DispatcherName, InFlight};
 use crate::dispatch::{self, ConnectError, Dispatcher, DispatcherMetrics, Health, Route, Target};
 use crate::listener::{self, Listener, Tls, TlsError};
 use crate::logging::RateLimited;
@@ -126,7 +126,7 @@ pub async fn run(config: Config) -> Result<(), AppError> {
     tokio::select! {
         () = serving => Ok(()),
         () = signals.next() => {
-            let unsettled = dispatchers.iter().map(|dispatcher| dispatcher.outbox().used()).sum();
+            let unsettled = dispatchers.iter().map(|dispatcher| dispatcher.outbox().used().records).sum();
             Err(AppError::Interrupted { unsettled })
         }
     }
@@ -192,9 +192,7 @@ impl App {
                 state.readiness.advance(Phase::Draining);
             }
         };
-        // Half of the deadline is for sessions, the rest for the dispatchers to deliver what they hold.
-        let reserve = shutdown.remaining() / 2;
-        tokio::join!(listener.run(reserve), draining);
+        tokio::join!(listener.run(), draining);
         close(&dispatchers, Instant::now() + shutdown.remaining().mul_f64(DELIVERY)).await;
         upkeep.abort();
         admin.stop().await;
@@ -255,17 +253,18 @@ const DELIVERY: f64 = 0.9;
 /// Shows how full a dispatcher is, read at each scrape so that it cannot drift.
 fn sample_outbox(dispatcher: &Arc<dyn Dispatcher>, metrics: &Metrics) {
     let name = dispatcher.name().label();
-    let (used, limit) = metrics.scope(|| {
-        (
-            gauge!("dispatcher_unsettled_records", "dispatcher" => name),
-            gauge!("dispatcher_unsettled_limit", "dispatcher" => name),
-        )
-    });
-    #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
-    let as_gauge = |count: usize| count as f64;
-    limit.set(as_gauge(dispatcher.outbox().limit()));
+    let gauges = |records: &'static str, bytes: &'static str| {
+        let [records, bytes] = metrics.scope(|| [records, bytes].map(|family| gauge!(family, "dispatcher" => name)));
+        #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
+        move |bound: InFlight| {
+            records.set(bound.records as f64);
+            bytes.set(bound.bytes as f64);
+        }
+    };
+    gauges("dispatcher_unsettled_limit", "dispatcher_unsettled_bytes_limit")(dispatcher.outbox().limit());
+    let used = gauges("dispatcher_unsettled_records", "dispatcher_unsettled_bytes");
     let dispatcher = Arc::clone(dispatcher);
-    metrics.on_scrape(Box::new(move || used.set(as_gauge(dispatcher.outbox().used()))));
+    metrics.on_scrape(Box::new(move || used(dispatcher.outbox().used())));
 }
 
 /// Closes all dispatchers at the same time.
@@ -273,7 +272,7 @@ async fn close(dispatchers: &[Arc<dyn Dispatcher>], deadline: Instant) {
     futures_util::future::join_all(dispatchers.iter().map(|dispatcher| async move {
         tracing::info!(activity = true, dispatcher = dispatcher.name().label(), "attempting_to_close");
         dispatcher.close(deadline).await;
-        let unsettled = dispatcher.outbox().used();
+        let unsettled = dispatcher.outbox().used().records;
         if unsettled > 0 {
             tracing::error!(dispatcher = dispatcher.name().label(), unsettled, "producer_close_error");
         }

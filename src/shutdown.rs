@@ -1,10 +1,17 @@
 //! The end of the process as one value: told to everyone at once, with a deadline.
+//!
+//! ```text
+//! signal ──── drain ────▶ goodbyes ──▶ sessions end ──── dispatchers deliver ────▶ deadline
+//!        sessions close    the last     none reads       what they hold
+//!        one by one        settle       any more
+//! ```
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// Cheap to clone; all clones are the same shutdown.
 #[derive(Clone, Debug)]
@@ -32,7 +39,7 @@ impl Shutdown {
 
     /// Starts the drain; later calls change nothing.
     pub fn drain(&self) {
-        self.0.started.get_or_init(Instant::now);
+        self.started();
         self.0.draining.store(true, Ordering::Release);
         self.0.notify.notify_waiters();
     }
@@ -52,24 +59,53 @@ impl Shutdown {
         }
     }
 
-    /// When the process must be gone; `None` before the drain.
-    #[must_use]
-    pub fn deadline(&self) -> Option<Instant> {
-        self.0.started.get().map(|started| *started + self.0.config.deadline)
-    }
-
     /// When one of the connections closes: connections are spread evenly over the drain time by
     /// `position`, so that they do not all come back at the same moment.
     #[must_use]
     pub fn close_at(&self, position: u32) -> Instant {
-        let started = *self.0.started.get_or_init(Instant::now);
-        started + self.0.config.drain.mul_f64(f64::from(position) / (f64::from(u32::MAX) + 1.0))
+        self.started() + self.0.config.drain.mul_f64(f64::from(position) / (f64::from(u32::MAX) + 1.0))
+    }
+
+    /// When the last session says goodbye, whether or not its records have settled.
+    #[must_use]
+    pub fn goodbyes_by(&self) -> Instant {
+        self.after_drain(4)
+    }
+
+    /// When nobody waits for a peer's goodbye any more.
+    #[must_use]
+    pub fn closed_by(&self) -> Instant {
+        self.after_drain(6)
+    }
+
+    /// When nobody waits any more for room for the record of a connection's end.
+    #[must_use]
+    pub fn announced_by(&self) -> Instant {
+        self.after_drain(7)
+    }
+
+    /// When all sessions are over. The rest of the time is the dispatchers'.
+    #[must_use]
+    pub fn sessions_end(&self) -> Instant {
+        self.after_drain(8)
     }
 
     /// Time left until the deadline.
     #[must_use]
     pub fn remaining(&self) -> Duration {
-        self.deadline().map_or(self.0.config.deadline, |deadline| deadline.saturating_duration_since(Instant::now()))
+        let deadline = self.0.config.deadline;
+        let started = self.0.started.get();
+        started.map_or(deadline, |started| (*started + deadline).saturating_duration_since(Instant::now()))
+    }
+
+    fn started(&self) -> Instant {
+        *self.0.started.get_or_init(Instant::now)
+    }
+
+    /// When so many sixteenths of the time after the drain have passed, which is at least half of the deadline.
+    fn after_drain(&self, sixteenths: u32) -> Instant {
+        let config = self.0.config;
+        self.started() + config.drain + config.deadline.saturating_sub(config.drain) * sixteenths / 16
     }
 }
 
@@ -88,6 +124,15 @@ mod tests {
         let first = shutdown.close_at(0);
         assert_eq!(shutdown.close_at(u32::MAX / 2 + 1) - first, Duration::from_secs(4));
         assert!(shutdown.close_at(u32::MAX) - first < Duration::from_secs(8));
+    }
+
+    #[test]
+    fn every_stage_has_its_time_and_the_dispatchers_have_what_is_left() {
+        let shutdown = shutdown();
+        shutdown.drain();
+        let start = shutdown.close_at(0);
+        assert_eq!(shutdown.goodbyes_by() - start, Duration::from_secs(11));
+        assert_eq!(shutdown.sessions_end() - start, Duration::from_secs(14));
     }
 
     #[tokio::test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use fleet_telemetry::config::file::FileConfig;
 use fleet_telemetry::config::{
-    AckRule, Config, DispatcherName, Env, LoadError, OverLimit, Problems, RateLimit, Warning,
+    AckRule, Config, DispatcherName, Env, InFlight, LoadError, OverLimit, Problems, RateLimit, Warning,
 };
 use fleet_telemetry::config::{load, resolve};
 use proptest::prelude::{any, prop, proptest};
@@ -116,11 +116,16 @@ fn takes_every_limit_of_ours() {
             "handshake_timeout": "1s", "header_timeout": "2s", "max_connections": 3, "max_connections_per_address": 4,
             "max_handshakes": 5, "max_message_bytes": 6, "max_frame_bytes": 7, "max_fragments": 8,
             "max_pings_per_second": 9, "idle_timeout": "10s", "ping_interval": "9s", "max_unsettled": 12,
+            "max_unsettled_bytes": 100_000, "tcp_keepalive": "20s", "tcp_user_timeout": "21s",
             "max_unread_reply_bytes": 2048, "write_timeout": "14s"
         },
-        "sqlite": {"path": "x.db", "max_age": "30d", "max_bytes": 2_000_000, "batch": 2, "linger": 0, "max_unsettled": 3},
+        "sqlite": {
+            "path": "x.db", "max_age": "30d", "max_bytes": 2_000_000, "batch": 2, "linger": 0, "max_unsettled": 3,
+            "max_unsettled_bytes": 2_000_000
+        },
         "records": {"V": ["kafka", "sqlite"]},
-        "kafka": {"bootstrap.servers": "b"}, "kafka_options": {"max_unsettled": 4, "connect_timeout": "5s"},
+        "kafka": {"bootstrap.servers": "b"},
+        "kafka_options": {"max_unsettled": 4, "max_unsettled_bytes": 3_000_000, "connect_timeout": "5s"},
         "shutdown": {"drain": "1s", "deadline": "2s"}, "workers": {"threads": 3, "coalesce": "2ms"},
         "connection_id_from_header": false, "connectivity_from_vehicles": true
     }));
@@ -128,15 +133,19 @@ fn takes_every_limit_of_ours() {
     assert_eq!((listener.handshake_timeout, listener.header_timeout), (Duration::from_secs(1), Duration::from_secs(2)));
     assert_eq!((listener.max_connections, listener.max_connections_per_address, listener.max_handshakes), (3, 4, 5));
     assert_eq!((session.max_message_bytes, session.max_frame_bytes, session.max_fragments), (6, 7, 8));
-    assert_eq!((session.max_pings_per_second, session.max_unsettled, session.max_unread_reply_bytes), (9, 12, 2048));
+    assert_eq!((session.max_pings_per_second, session.max_unread_reply_bytes), (9, 2048));
+    assert_eq!(session.max_unsettled, InFlight { records: 12, bytes: 100_000 });
+    assert_eq!((listener.tcp_keepalive, listener.tcp_user_timeout), (Duration::from_secs(20), Duration::from_secs(21)));
     assert_eq!((session.idle_timeout, session.ping_interval), (Duration::from_secs(10), Duration::from_secs(9)));
     assert_eq!(session.write_timeout, Duration::from_secs(14));
     assert!(!session.connection_id_from_header && config.policy.connectivity_from_vehicles);
     let sqlite = config.dispatchers.sqlite.unwrap();
     assert_eq!((sqlite.max_age, sqlite.max_bytes), (Some(Duration::from_secs(30 * 86_400)), Some(2_000_000)));
-    assert_eq!((sqlite.batch, sqlite.linger, sqlite.max_unsettled), (2, Duration::ZERO, 3));
+    assert_eq!((sqlite.batch, sqlite.linger), (2, Duration::ZERO));
+    assert_eq!(sqlite.max_unsettled, InFlight { records: 3, bytes: 2_000_000 });
     let kafka = config.dispatchers.kafka.unwrap();
-    assert_eq!((kafka.max_unsettled, kafka.connect_timeout), (4, Duration::from_secs(5)));
+    assert_eq!(kafka.max_unsettled, InFlight { records: 4, bytes: 3_000_000 });
+    assert_eq!(kafka.connect_timeout, Duration::from_secs(5));
     assert_eq!((config.shutdown.drain, config.shutdown.deadline), (Duration::from_secs(1), Duration::from_secs(2)));
     assert_eq!((config.workers.threads, config.workers.coalesce), (3, Duration::from_millis(2)));
 }
@@ -146,7 +155,8 @@ fn fits_defaults_to_what_is_given() {
     let limits = |limits: Value| config(json!({"limits": limits})).session;
     assert_eq!(limits(json!({"idle_timeout": "30s"})).ping_interval, Duration::from_secs(15));
     assert_eq!(limits(json!({"max_message_bytes": 8_000_000})).max_frame_bytes, 8_000_000);
-    assert_eq!(config(json!({"shutdown": {"deadline": "3s"}})).shutdown.drain, Duration::from_secs(3));
+    assert_eq!(config(json!({"limits": {"idle_timeout": "30s"}})).listener.tcp_user_timeout, Duration::from_secs(15));
+    assert_eq!(config(json!({"shutdown": {"deadline": "3s"}})).shutdown.drain, Duration::from_millis(1500));
     assert_eq!(config(json!({"limits": {"max_connections": 7}})).listener.max_connections_per_address, 7);
 }
 
@@ -177,7 +187,8 @@ fn reports_all_mistakes_at_once() {
         "limits.ping_interval: 10s is out of range, allowed is less than limits.idle_timeout = 10s",
         "rate_limit.over_limit: unknown value \"panic\", allowed are back_pressure, drop",
         "rate_limit.message_limit: 0 is out of range, allowed is 1 to 1000000",
-        "shutdown.drain: closing connections would take 120s, longer than shutdown.deadline = 25s",
+        "shutdown.drain: closing connections would take 120s, more than half of shutdown.deadline = 25s; the other half \
+         is for records on their way",
         "sqlite.path: missing; give a file, such as \"telemetry.db\"",
         "sqlite.batch: 0 is out of range, allowed is 1 to 100000",
     ] {

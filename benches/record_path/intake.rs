@@ -36,7 +36,7 @@ impl Rig {
         let file = config::file::FileConfig::parse(config.as_bytes()).expect("JSON");
         let (config, _) = config::resolve(file, &Env::default()).expect("a valid configuration");
         let topics = Topics::new([]);
-        let sink = Arc::new(Sink { outbox: Outbox::new(HELD), held: Mutex::new(Vec::with_capacity(HELD)) });
+        let sink = Arc::new(Sink { outbox: Outbox::new(Outbox::MOST), held: Mutex::new(Vec::with_capacity(HELD)) });
         let target = with_local_recorder(&Counting, || Target {
             dispatcher: sink.clone(),
             metrics: Arc::new(DispatcherMetrics::register(sink.name(), &topics)),

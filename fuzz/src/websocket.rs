@@ -103,7 +103,7 @@ fn session(limits: Limits) -> config::Session {
         max_pings_per_second: 0,
         idle_timeout: Duration::ZERO,
         ping_interval: Duration::ZERO,
-        max_unsettled: 0,
+        max_unsettled: config::InFlight::default(),
         max_unread_reply_bytes: 0,
         write_timeout: Duration::ZERO,
         connection_id_from_header: false,

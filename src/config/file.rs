@@ -119,6 +119,8 @@ pub struct Logger {
 pub struct KafkaOptions {
     /// Records taken and not confirmed.
     pub max_unsettled: Option<i64>,
+    /// Their bytes.
+    pub max_unsettled_bytes: Option<i64>,
     /// How long to look for a broker at start-up.
     pub connect_timeout: Option<Duration>,
 }
@@ -138,6 +140,8 @@ pub struct Sqlite {
     pub linger: Option<Duration>,
     /// Records taken and not committed.
     pub max_unsettled: Option<i64>,
+    /// Their bytes.
+    pub max_unsettled_bytes: Option<i64>,
 }
 
 /// `limits`.
@@ -165,8 +169,14 @@ pub struct Limits {
     pub idle_timeout: Option<Duration>,
     /// Silence after which the server pings.
     pub ping_interval: Option<Duration>,
+    /// Silence after which TCP probes.
+    pub tcp_keepalive: Option<Duration>,
+    /// How long TCP waits for an acknowledgement.
+    pub tcp_user_timeout: Option<Duration>,
     /// Records handed off and not settled, per connection.
     pub max_unsettled: Option<i64>,
+    /// Their bytes.
+    pub max_unsettled_bytes: Option<i64>,
     /// Bytes of replies that a vehicle has not taken.
     pub max_unread_reply_bytes: Option<i64>,
     /// A reply must leave within this time.
@@ -287,7 +297,11 @@ impl Logger {
 
 impl KafkaOptions {
     fn read(section: &mut Section<'_>) -> Self {
-        Self { max_unsettled: section.value("max_unsettled"), connect_timeout: section.duration("connect_timeout") }
+        Self {
+            max_unsettled: section.value("max_unsettled"),
+            max_unsettled_bytes: section.value("max_unsettled_bytes"),
+            connect_timeout: section.duration("connect_timeout"),
+        }
     }
 }
 
@@ -300,6 +314,7 @@ impl Sqlite {
             batch: section.value("batch"),
             linger: section.duration("linger"),
             max_unsettled: section.value("max_unsettled"),
+            max_unsettled_bytes: section.value("max_unsettled_bytes"),
         }
     }
 }
@@ -318,7 +333,10 @@ impl Limits {
             max_pings_per_second: section.value("max_pings_per_second"),
             idle_timeout: section.duration("idle_timeout"),
             ping_interval: section.duration("ping_interval"),
+            tcp_keepalive: section.duration("tcp_keepalive"),
+            tcp_user_timeout: section.duration("tcp_user_timeout"),
             max_unsettled: section.value("max_unsettled"),
+            max_unsettled_bytes: section.value("max_unsettled_bytes"),
             max_unread_reply_bytes: section.value("max_unread_reply_bytes"),
             write_timeout: section.duration("write_timeout"),
         }

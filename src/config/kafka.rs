@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::error::{ConfigError, Problems, Warning};
 use super::file::FileConfig;
 use super::json::Json;
-use super::{AckRule, DispatcherName, Kafka, Route};
+use super::{AckRule, DispatcherName, InFlight, Kafka, Route};
 
 /// Keys of the Go client that the reference server is built on; librdkafka does not know them.
 const GO_CLIENT: &str = "go.";
@@ -46,8 +46,17 @@ impl KafkaValue {
 /// Fills in defaults and checks what only librdkafka would find, and late.
 pub(super) fn resolve(file: &FileConfig, used: bool, routes: &[Route], problems: &mut Problems) -> Option<Kafka> {
     let options = &file.kafka_options;
-    // librdkafka's own bound on its queue.
-    let max_unsettled = problems.number("kafka_options.max_unsettled", options.max_unsettled, 1..=10_000_000, 100_000);
+    let max_unsettled = InFlight {
+        // librdkafka's own bound on its queue.
+        records: problems.number("kafka_options.max_unsettled", options.max_unsettled, 1..=10_000_000, 100_000),
+        // 2.6 kB for each of those. librdkafka copies what it holds, so twice as much memory.
+        bytes: problems.number(
+            "kafka_options.max_unsettled_bytes",
+            options.max_unsettled_bytes,
+            1 << 20..=1 << 40,
+            256 << 20,
+        ),
+    };
     let connect_timeout = problems.duration(
         "kafka_options.connect_timeout",
         options.connect_timeout,

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::error::Problems;
-use super::{Listener, Session, Tls, Workers, file};
+use super::{InFlight, Listener, Session, Tls, Workers, file};
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 pub(super) const MINUTE: Duration = Duration::from_secs(60);
@@ -13,17 +13,31 @@ pub(super) const DAY: Duration = Duration::from_secs(86_400);
 /// A deadline shorter than this fails healthy clients.
 pub(super) const SHORTEST: Duration = Duration::from_millis(10);
 
+/// A parked vehicle sends little. Only one that has answered pings before is held to it, and TCP notices by half of it
+/// that one has lost its network: minutes, because a vehicle in a garage may come back with its connection.
+const IDLE: Duration = Duration::from_secs(600);
+
 pub(super) fn listener(file: &file::FileConfig, tls: Tls, problems: &mut Problems) -> Listener {
     let limits = &file.limits;
     if file.port.is_none() {
         problems.advise("port", "not given, so a free port is picked at every start; vehicles need a fixed one");
     }
+    // Half of what silence is granted: a ping that a dead peer does not acknowledge ends the connection in time.
+    let user_timeout = limits.idle_timeout.unwrap_or(IDLE) / 2;
     // About 30 KiB each: 100,000 connections are 3 GiB.
     let max_connections = problems.number("limits.max_connections", limits.max_connections, 1..=10_000_000, 100_000);
     Listener {
         host: file.host.clone().unwrap_or_default(),
         port: problems.number("port", file.port, 0..=65_535, 0),
         tls,
+        // Seldom needed, because pings keep a connection from being quiet for so long.
+        tcp_keepalive: problems.duration("limits.tcp_keepalive", limits.tcp_keepalive, SECOND..=DAY, MINUTE),
+        tcp_user_timeout: problems.duration(
+            "limits.tcp_user_timeout",
+            limits.tcp_user_timeout,
+            SHORTEST..=DAY,
+            user_timeout,
+        ),
         // A vehicle's handshake takes some round trips over a mobile network: seconds when it is poor.
         handshake_timeout: problems.duration(
             "limits.handshake_timeout",
@@ -51,9 +65,7 @@ pub(super) fn session(limits: &file::Limits, connection_id_from_header: bool, pr
     const MIB: i64 = 1 << 20;
     let max_message_bytes =
         problems.number("limits.max_message_bytes", limits.max_message_bytes, 1..=1024 * MIB, MESSAGE_BYTES);
-    // A parked vehicle sends little, and whether every firmware answers pings is not known: long enough not to
-    // cut off one that is merely quiet, short enough to notice within minutes that one has lost its network.
-    let idle_timeout = problems.duration("limits.idle_timeout", limits.idle_timeout, SHORTEST..=DAY, 10 * MINUTE);
+    let idle_timeout = problems.duration("limits.idle_timeout", limits.idle_timeout, SHORTEST..=DAY, IDLE);
     let session = Session {
         max_message_bytes,
         // Above the former, so that a message which is merely too long is answered.
@@ -78,9 +90,18 @@ pub(super) fn session(limits: &file::Limits, connection_id_from_header: bool, pr
             SHORTEST..=DAY,
             MINUTE.min(idle_timeout / 2),
         ),
-        // A vehicle replays its buffer of 5,000 messages in five round trips to the broker, and takes no more than
-        // 1 % of the room in Kafka's queue.
-        max_unsettled: problems.number("limits.max_unsettled", limits.max_unsettled, 1..=1_000_000, 1024),
+        max_unsettled: InFlight {
+            // A vehicle replays its buffer of 5,000 messages in five round trips to the broker, and takes no more than
+            // 1 % of the room in Kafka's queue.
+            records: problems.number("limits.max_unsettled", limits.max_unsettled, 1..=1_000_000, 1024),
+            // 4 kB for each of those, or four messages of the greatest length.
+            bytes: problems.number(
+                "limits.max_unsettled_bytes",
+                limits.max_unsettled_bytes,
+                1 << 16..=1 << 40,
+                4 << 20,
+            ),
+        },
         // More than the acks (about 100 bytes each) for `max_unsettled` records.
         max_unread_reply_bytes: problems.number(
             "limits.max_unread_reply_bytes",

@@ -73,6 +73,10 @@ pub struct Listener {
     pub port: u16,
     /// Certificates.
     pub tls: Tls,
+    /// A connection on which nothing is sent is probed after so long, by TCP.
+    pub tcp_keepalive: Duration,
+    /// What was sent and is not acknowledged for so long ends the connection, by TCP.
+    pub tcp_user_timeout: Duration,
     /// From accept to the end of the TLS handshake.
     pub handshake_timeout: Duration,
     /// From the handshake to the end of the request headers.
@@ -120,14 +124,23 @@ pub struct Session {
     pub idle_timeout: Duration,
     /// Without any frame for so long, the server pings.
     pub ping_interval: Duration,
-    /// Records handed off and not settled; above, the server stops reading from this vehicle.
-    pub max_unsettled: usize,
+    /// Handed off and not settled; above, the server stops reading from this vehicle.
+    pub max_unsettled: InFlight,
     /// Bytes of replies that the vehicle has not taken; above, nothing is read from it.
     pub max_unread_reply_bytes: usize,
     /// A reply must leave within this time.
     pub write_timeout: Duration,
     /// `X-TXID` becomes the connection id when it is a UUID.
     pub connection_id_from_header: bool,
+}
+
+/// How much may be on its way at once: records, and the memory in bytes that they take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InFlight {
+    /// Records.
+    pub records: usize,
+    /// Bytes.
+    pub bytes: usize,
 }
 
 /// What is accepted from vehicles.
@@ -272,8 +285,8 @@ pub struct Dispatchers {
 pub struct Kafka {
     /// librdkafka properties, verbatim, over our defaults. May hold passwords.
     pub properties: BTreeMap<String, String>,
-    /// Records taken and not confirmed; above, vehicles wait.
-    pub max_unsettled: usize,
+    /// Taken and not confirmed; above, vehicles wait.
+    pub max_unsettled: InFlight,
     /// How long to look for a broker at start-up.
     pub connect_timeout: Duration,
 }
@@ -302,8 +315,8 @@ pub struct Sqlite {
     pub batch: usize,
     /// How long a commit may wait for more records.
     pub linger: Duration,
-    /// Records taken and not committed; above, vehicles wait.
-    pub max_unsettled: usize,
+    /// Taken and not committed; above, vehicles wait.
+    pub max_unsettled: InFlight,
 }
 
 /// Log lines.

@@ -7,10 +7,10 @@ use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 
 use super::error::{ConfigError, Problems, Warning};
-use super::limits::{DAY, HOUR, MINUTE, SECOND, SHORTEST};
+use super::limits::{DAY, HOUR, MINUTE, SECOND};
 use super::{
-    Admin, Config, DispatcherName, Dispatchers, Env, Kafka, Log, Logger, OverLimit, Policy, RateLimit, Route, Shutdown,
-    Sqlite, Tls, file, kafka, limits, permissions, routes,
+    Admin, Config, DispatcherName, Dispatchers, Env, InFlight, Kafka, Log, Logger, OverLimit, Policy, RateLimit, Route,
+    Shutdown, Sqlite, Tls, file, kafka, limits, permissions, routes,
 };
 
 /// The values of `log_level`.
@@ -142,8 +142,16 @@ fn sqlite(sqlite: &file::Sqlite, problems: &mut Problems) -> Option<Sqlite> {
         // One fsync for many records; a commit of a thousand takes some milliseconds.
         batch: problems.number("sqlite.batch", sqlite.batch, 1..=100_000, 1000),
         linger: problems.duration("sqlite.linger", sqlite.linger, Duration::ZERO..=MINUTE, Duration::from_millis(5)),
-        // Ten full batches: some seconds of a slow disk, about 10 MB.
-        max_unsettled: problems.number("sqlite.max_unsettled", sqlite.max_unsettled, 1..=10_000_000, 10_000),
+        max_unsettled: InFlight {
+            // Ten full batches: some seconds of a slow disk.
+            records: problems.number("sqlite.max_unsettled", sqlite.max_unsettled, 1..=10_000_000, 10_000),
+            bytes: problems.number(
+                "sqlite.max_unsettled_bytes",
+                sqlite.max_unsettled_bytes,
+                1 << 20..=1 << 40,
+                64 << 20,
+            ),
+        },
     })
 }
 
@@ -225,14 +233,15 @@ fn suppress_handshake_errors(env: &Env, problems: &mut Problems) -> bool {
 
 fn shutdown(file: &file::Shutdown, problems: &mut Problems) -> Shutdown {
     // Within the 30 s that Kubernetes grants by default.
-    let deadline = problems.duration("shutdown.deadline", file.deadline, SHORTEST..=HOUR, 25 * SECOND);
+    let deadline = problems.duration("shutdown.deadline", file.deadline, SECOND..=HOUR, 25 * SECOND);
     // Vehicles that are closed at the same moment come back at the same moment.
-    let spread = deadline.min(10 * SECOND);
+    let spread = (deadline / 2).min(10 * SECOND);
     let shutdown =
         Shutdown { drain: problems.duration("shutdown.drain", file.drain, Duration::ZERO..=HOUR, spread), deadline };
-    if shutdown.drain > shutdown.deadline {
+    if shutdown.drain > shutdown.deadline / 2 {
         let problem = format!(
-            "closing connections would take {:?}, longer than shutdown.deadline = {:?}",
+            "closing connections would take {:?}, more than half of shutdown.deadline = {:?}; the other half is for \
+             records on their way",
             shutdown.drain, shutdown.deadline
         );
         problems.error(ConfigError::Conflict { key: "shutdown.drain", problem });

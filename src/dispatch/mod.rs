@@ -42,7 +42,8 @@ pub trait Dispatcher: fmt::Debug + Send + Sync + 'static {
     /// and offers the same record again, before any later record of its vehicle.
     fn dispatch(&self, record: &Record, receipt: Receipt) -> Result<(), Full>;
 
-    /// The bound on unsettled records.
+    /// The bound on unsettled records. Each that is taken enters it ([`Outbox::enter`]); its receipt gives the place
+    /// back.
     fn outbox(&self) -> &Outbox;
 
     /// Whether records that it is given now are likely to be delivered; sampled for `/readyz`.

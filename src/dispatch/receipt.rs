@@ -11,8 +11,9 @@ use std::time::Instant;
 
 use futures_util::task::AtomicWaker;
 
-use super::DispatchError;
 use super::metrics::DispatcherMetrics;
+use super::outbox::Place;
+use super::{DispatchError, Full};
 use crate::record::{Record, RecordKind};
 
 /// How a record ended, as its session learns it.
@@ -98,7 +99,10 @@ impl Outlet {
 pub struct Receipt {
     kind: RecordKind,
     bytes: usize,
+    held_bytes: usize,
     handed_at: Instant,
+    /// In the dispatcher's outbox, from when the dispatcher has taken the record.
+    place: Option<Place>,
     metrics: Arc<DispatcherMetrics>,
     home: Home,
     settled: bool,
@@ -163,11 +167,31 @@ impl Receipt {
         Self {
             kind: record.kind(),
             bytes: record.payload().len(),
+            held_bytes: record.held_bytes(),
             handed_at: Instant::now(),
+            place: None,
             metrics: Arc::clone(metrics),
             home,
             settled: false,
         }
+    }
+
+    /// Memory that the record takes while it is not settled, by [`Record::held_bytes`].
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.held_bytes
+    }
+
+    pub(super) fn take_place(&mut self, place: Place) {
+        self.place = Some(place);
+    }
+
+    /// Not taken after all, because the client library behind the outbox has no room: the caller offers it again.
+    pub fn withdraw(mut self) -> Full {
+        if let Some(place) = self.place.take() {
+            place.withdraw();
+        }
+        Full(self)
     }
 
     /// The record is safe: a broker confirmed it, a commit is on disk.
@@ -184,6 +208,8 @@ impl Receipt {
 
     fn settle(&mut self, outcome: Outcome) {
         self.settled = true;
+        // Before the session learns of it: it may offer its next record at once.
+        self.place = None;
         let home = std::mem::replace(&mut self.home, Home::Nobody);
         let reached = match home {
             Home::Nobody => return,

@@ -5,6 +5,7 @@
 
 mod addresses;
 mod metrics;
+mod tcp;
 pub mod tls;
 pub mod upgrade;
 
@@ -129,9 +130,9 @@ impl Listener {
         self.tcp.local_addr()
     }
 
-    /// Accepts vehicles until the process drains, then waits for the sessions to end; gives up on them at
-    /// the shutdown's deadline less `reserve`, which is left to the dispatchers.
-    pub async fn run(self, reserve: Duration) {
+    /// Accepts vehicles until the process drains, then waits for the sessions to end, as long as the shutdown leaves
+    /// them time.
+    pub async fn run(self) {
         let shutdown = self.shared.pipeline.shutdown.clone();
         tokio::select! {
             () = self.accept() => {}
@@ -140,8 +141,7 @@ impl Listener {
         let Self { tcp, shared, connections } = self;
         drop(tcp);
         let all = u32::try_from(shared.config.max_connections).unwrap_or(u32::MAX);
-        let patience = shutdown.remaining().saturating_sub(reserve);
-        if tokio::time::timeout(patience, connections.acquire_many(all)).await.is_err() {
+        if tokio::time::timeout_at(shutdown.sessions_end(), connections.acquire_many(all)).await.is_err() {
             let left = shared.config.max_connections - connections.available_permits();
             tracing::warn!(connections = left, "drain_deadline_reached");
         }
@@ -211,8 +211,7 @@ async fn set_up(shared: Arc<Shared>, tcp: TcpStream, peer: SocketAddr, permits: 
 }
 
 async fn handshake(shared: &Shared, tcp: TcpStream) -> Result<TlsStream<TcpStream>, (Refusal, io::Error)> {
-    // A few hundred bytes in each direction; waiting to fill a segment only delays acks.
-    tcp.set_nodelay(true).map_err(|error| (Refusal::Accept, error))?;
+    tcp::configure(&tcp, &shared.config).map_err(|error| (Refusal::Accept, error))?;
     let accept = async {
         let _turn = shared.handshakes.acquire().await;
         TlsAcceptor::from(shared.tls.current()).accept(tcp).await
@@ -238,7 +237,7 @@ fn session(
     identity: Identity,
     upgrade: Upgrade,
     peer: SocketAddr,
-) -> Session {
+) -> Session<TlsStream<TcpStream>> {
     let socket_id = Uuid::new_v4();
     let label = upgrade.txid.filter(|_| shared.pipeline.session.connection_id_from_header);
     let told = |text| shared.pipeline.permissions.label(text);
@@ -259,5 +258,5 @@ fn session(
         "X-Forwarded-For" = told(upgrade.forwarded_for),
         "socket_connected"
     );
-    Session::new(Arc::clone(&shared.pipeline), tls, early, origin, socket_id)
+    Session::new(Arc::clone(&shared.pipeline), tls, &early, origin, socket_id)
 }

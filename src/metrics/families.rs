@@ -13,7 +13,7 @@ enum Kind {
 
 use Kind::{Counter, Gauge, Histogram};
 
-const FAMILIES: [(Kind, &str, &str); 41] = [
+const FAMILIES: &[(Kind, &str, &str)] = &[
     // Streaming.
     (Counter, "rate_limit_exceeded_total", "Messages over the rate limit."),
     (Counter, "record_too_big_total", "Messages longer than limits.max_message_bytes."),
@@ -32,6 +32,7 @@ const FAMILIES: [(Kind, &str, &str); 41] = [
     (Histogram, "hand_off_seconds", "Time from a frame's arrival to the hand-off of its record."),
     (Histogram, "ack_seconds", "Time from a frame's arrival to its ack, where that waits for delivery."),
     // Connections.
+    (Counter, "silent_connections_total", "Connections that were silent, never answered a ping, and stay."),
     (Counter, "session_end_total", "Sessions that ended, by reason."),
     (Counter, "connection_refused_total", "Connections that did not become sessions, by reason."),
     (Counter, "identity_refused_total", "Verified certificates that are not a vehicle's, by reason."),
@@ -46,6 +47,8 @@ const FAMILIES: [(Kind, &str, &str); 41] = [
     (Gauge, "kafka_produce_queue_size", "Work that waits in the Kafka client."),
     (Gauge, "dispatcher_unsettled_records", "Records that a dispatcher has taken and not yet settled."),
     (Gauge, "dispatcher_unsettled_limit", "How many of those a dispatcher may hold."),
+    (Gauge, "dispatcher_unsettled_bytes", "Memory that they take, in bytes."),
+    (Gauge, "dispatcher_unsettled_bytes_limit", "How much of it they may take."),
     (Counter, "dispatcher_dropped_receipts_total", "Records that a dispatcher let go without an outcome; never acked."),
     (Histogram, "delivery_seconds", "Time from the hand-off of a record to its confirmed delivery."),
     // Permissions.
@@ -83,7 +86,7 @@ const KAFKA: [(&str, &str); 5] = [
 
 /// Gives the current recorder every help text; families that are never registered do not show.
 pub(super) fn describe() {
-    for (kind, name, help) in FAMILIES {
+    for &(kind, name, help) in FAMILIES {
         match kind {
             Counter => describe_counter!(name, help),
             Gauge => describe_gauge!(name, help),

@@ -1,7 +1,8 @@
 //! A sliding window over the messages of one connection.
 
 use std::collections::VecDeque;
-use std::time::Instant;
+
+use tokio::time::Instant;
 
 use crate::config::RateLimit;
 

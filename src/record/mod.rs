@@ -1,7 +1,7 @@
 //! A record: what a vehicle sent, checked, rewritten and ready to hand off.
 //!
 //! `kind` names record types, `wire` walks protobuf fields, `transform` rewrites a payload in one walk,
-//! `decoded` and `json` are the value forms that some dispatchers need (made at most once per record),
+//! `decoded` and `json` are the value forms that some dispatchers need,
 //! `connectivity` makes the records that the server itself sends.
 
 pub mod connectivity;
@@ -12,7 +12,8 @@ pub mod transform;
 pub mod wire;
 
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+
+use tokio::time::Instant;
 
 pub use decoded::Decoded;
 pub use kind::{RecordKind, Topics};
@@ -44,7 +45,6 @@ struct Inner {
     payload_len: u32,
     origin: Arc<Origin>,
     received: Received,
-    decoded: OnceLock<Result<Decoded, transform::PayloadError>>,
     json: OnceLock<Result<Box<[u8]>, json::JsonError>>,
 }
 
@@ -86,7 +86,6 @@ impl Record {
             bytes: payload_and_txid,
             origin,
             received,
-            decoded: OnceLock::new(),
             json: OnceLock::new(),
         }))
     }
@@ -95,6 +94,13 @@ impl Record {
     #[must_use]
     pub fn from_parts(kind: RecordKind, payload: &[u8], txid: &[u8], origin: Arc<Origin>, received: Received) -> Self {
         Self::new(kind, [payload, txid].concat().into(), payload.len(), origin, received)
+    }
+
+    /// Memory that the record takes: payload, txid, the JSON form if it has been made, and what goes with them.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        let json = self.0.json.get().and_then(|json| json.as_ref().ok()).map_or(0, |json| json.len());
+        size_of::<Inner>() + self.0.bytes.len() + json
     }
 
     /// The record's type.
@@ -133,13 +139,16 @@ impl Record {
         self.0.received
     }
 
-    /// The values of the payload, decoded once. Custom topics are [`Decoded::Opaque`].
+    /// The values of the payload. Custom topics are [`Decoded::Opaque`].
+    ///
+    /// Decoded at each call and not kept: a payload of many small values takes twenty times its size in this form,
+    /// which a record that waits for a broker must not hold.
     ///
     /// # Errors
     /// When the payload is not the message that the topic promises; cannot happen for a payload that
     /// came out of [`transform::rewrite`].
-    pub fn decoded(&self) -> Result<&Decoded, &transform::PayloadError> {
-        self.0.decoded.get_or_init(|| Decoded::decode(self.0.kind, self.payload())).as_ref()
+    pub fn decode(&self) -> Result<Decoded, transform::PayloadError> {
+        Decoded::decode(self.0.kind, self.payload())
     }
 
     /// The payload as proto3 JSON, rendered once; `{}` for custom topics.
@@ -148,5 +157,26 @@ impl Record {
     /// When a value has no JSON form, such as a timestamp outside years 1 to 9999.
     pub fn json(&self) -> Result<&[u8], &json::JsonError> {
         self.0.json.get_or_init(|| json::render(self.0.kind, self.payload()).map(Into::into)).as_deref()
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod fixture {
+    //! Parts of records for the tests of other modules.
+
+    use super::{Arc, Origin, Received};
+    use crate::identity::{ClientType, Identity};
+
+    pub(crate) fn origin(vin: &str) -> Arc<Origin> {
+        Arc::new(Origin {
+            identity: Identity::new(ClientType::VehicleDevice, vin),
+            connection_id: "connection".into(),
+            network_interface: "wifi".into(),
+            client_version: "1.0".into(),
+        })
+    }
+
+    pub(crate) fn received() -> Received {
+        Received { epoch_ms: 1_790_000_000_123, at: tokio::time::Instant::now() }
     }
 }

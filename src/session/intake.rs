@@ -1,11 +1,12 @@
 //! What a session does with a message: envelope, admission, payload, hand-off, reply.
 
 use std::sync::Arc;
-use std::time::Instant;
+
+use tokio::time::Instant;
 
 use super::websocket::{Outgoing, put_header};
 use super::{Parked, Pipeline, SessionMetrics};
-use crate::config::{OverLimit, RateLimit};
+use crate::config::{InFlight, OverLimit, RateLimit};
 use crate::dispatch::{Dispatcher, Outcome, Outlet, Settled};
 use crate::envelope::{Envelope, EnvelopeError, reply};
 use crate::logging;
@@ -20,7 +21,7 @@ pub struct Intake {
     /// Settled records come back here.
     outlet: Arc<Outlet>,
     /// Records handed off whose outcome decides about an ack and is not known yet.
-    unsettled: usize,
+    unsettled: InFlight,
     /// The record that a full dispatcher did not take; nothing is read until it is gone.
     parked: Option<Parked>,
     limiter: Option<(RateLimiter, OverLimit)>,
@@ -73,7 +74,7 @@ impl Intake {
         Self {
             origin,
             outlet: Arc::default(),
-            unsettled: 0,
+            unsettled: InFlight::default(),
             parked: None,
             limiter: rate_limit.map(|limit| (RateLimiter::new(limit), limit.over_limit)),
             seen: Seen::default(),
@@ -91,13 +92,14 @@ impl Intake {
         &self.outlet
     }
 
-    pub(super) fn unsettled(&self) -> usize {
-        self.unsettled
+    /// A bound on what one vehicle may have on its way is reached.
+    pub(super) fn has_enough_in_flight(&self, limit: InFlight) -> bool {
+        self.unsettled.records >= limit.records || self.unsettled.bytes >= limit.bytes
     }
 
     /// Nothing is on its way.
     pub(super) fn is_settled(&self) -> bool {
-        self.unsettled == 0 && self.parked.is_none()
+        self.unsettled.records == 0 && self.parked.is_none()
     }
 
     pub(super) fn bytes(&self) -> Bytes {
@@ -141,9 +143,10 @@ impl Intake {
 
     /// Turns a settled record into an ack, or into nothing if it was lost.
     pub fn settled(&mut self, settled: &Settled, pipeline: &Pipeline, replies: &mut Vec<u8>) {
-        self.unsettled -= 1;
+        let record = &settled.record;
+        self.unsettled.records -= 1;
+        self.unsettled.bytes -= record.held_bytes();
         if settled.outcome == Outcome::Delivered {
-            let record = &settled.record;
             pipeline.metrics.ack_seconds.record(record.received().at.elapsed().as_secs_f64());
             let topic = pipeline.topics.name(record.kind());
             self.ack(record.kind(), record.txid(), topic.as_bytes(), pipeline, replies);
@@ -226,7 +229,8 @@ impl Intake {
             let topic = pipeline.topics.name(record.kind());
             self.ack(record.kind(), record.txid(), topic.as_bytes(), pipeline, replies);
         } else {
-            self.unsettled += 1;
+            self.unsettled.records += 1;
+            self.unsettled.bytes += record.held_bytes();
         }
     }
 

@@ -19,7 +19,8 @@ pub struct SessionMetrics {
     pub(super) dispatcher_waits: Counter,
     dropped: [Counter; DropReason::ALL.len()],
     ends: [Counter; SessionEnd::LABELS.len()],
-    pub(super) connections: Gauge,
+    connections: Gauge,
+    pub(super) silent: Counter,
     pub(super) hand_off_seconds: Histogram,
     pub(super) ack_seconds: Histogram,
 }
@@ -69,6 +70,7 @@ impl SessionMetrics {
             dropped: DropReason::ALL.map(|reason| counter!("record_dropped_total", "reason" => reason.label())),
             ends: SessionEnd::LABELS.map(|reason| counter!("session_end_total", "reason" => reason)),
             connections: gauge!("num_connections"),
+            silent: counter!("silent_connections_total"),
             hand_off_seconds: histogram!("hand_off_seconds"),
             ack_seconds: histogram!("ack_seconds"),
         }
@@ -107,9 +109,23 @@ impl SessionMetrics {
         self.dropped[reason as usize].increment(1);
     }
 
+    /// Counts a connection until what this returns is dropped, also by a panic.
+    pub(super) fn connected(&self) -> Connected {
+        self.connections.increment(1.0);
+        Connected(self.connections.clone())
+    }
+
     pub(super) fn ended(&self, end: SessionEnd) {
-        self.connections.decrement(1.0);
         self.ends[end.index()].increment(1);
+    }
+}
+
+/// A connection in `num_connections`.
+pub(super) struct Connected(Gauge);
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.0.decrement(1.0);
     }
 }
 
@@ -121,7 +137,8 @@ fn state_bounds(bounds: &config::Session) {
         ("frame_bytes", bounds.max_frame_bytes as f64),
         ("fragments", bounds.max_fragments as f64),
         ("pings_per_second", f64::from(bounds.max_pings_per_second)),
-        ("unsettled", bounds.max_unsettled as f64),
+        ("unsettled", bounds.max_unsettled.records as f64),
+        ("unsettled_bytes", bounds.max_unsettled.bytes as f64),
         ("unread_reply_bytes", bounds.max_unread_reply_bytes as f64),
         ("idle_timeout_seconds", bounds.idle_timeout.as_secs_f64()),
         ("ping_interval_seconds", bounds.ping_interval.as_secs_f64()),

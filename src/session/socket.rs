@@ -5,23 +5,21 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
-use tokio::io::{AsyncBufRead, AsyncWrite};
-use tokio::net::TcpStream;
-use tokio_rustls::server::TlsStream;
 
+use super::Io;
 use super::websocket::{Decoder, Event, Violation};
 use crate::config;
 
 /// Both halves of one connection.
 #[derive(Debug)]
-pub(super) struct Socket {
-    tls: TlsStream<TcpStream>,
+pub(super) struct Socket<IO> {
+    io: IO,
     /// What came in behind the upgrade request.
     early: Bytes,
     decoder: Decoder,
-    /// Replies that the TLS session had no room for; empty on a healthy connection.
+    /// Replies that the connection had no room for; empty on a healthy connection.
     unsent: Vec<u8>,
-    /// The TLS session holds bytes that the kernel had no room for.
+    /// The connection (its TLS session) holds bytes that the kernel had no room for.
     flushing: bool,
 }
 
@@ -39,11 +37,9 @@ pub(super) enum ReadEnd {
 /// A scratch buffer that grew beyond this is given back after use.
 const KEEP_SCRATCH: usize = 64 * 1024;
 
-impl Socket {
-    pub(super) fn new(tls: TlsStream<TcpStream>, early: Bytes, config: &config::Session) -> Self {
-        // Copied, because even an empty slice would keep the whole buffer of the HTTP request alive.
-        let early = Bytes::copy_from_slice(&early);
-        Self { tls, early, decoder: Decoder::new(config), unsent: Vec::new(), flushing: false }
+impl<IO: Io> Socket<IO> {
+    pub(super) fn new(io: IO, early: Bytes, config: &config::Session) -> Self {
+        Self { io, early, decoder: Decoder::new(config), unsent: Vec::new(), flushing: false }
     }
 
     /// The next thing that the peer sent, unmasked into `scratch`.
@@ -57,7 +53,7 @@ impl Socket {
         }
         loop {
             let input = if self.early.is_empty() {
-                match ready!(Pin::new(&mut self.tls).poll_fill_buf(cx)) {
+                match ready!(Pin::new(&mut self.io).poll_fill_buf(cx)) {
                     Ok([]) => return Poll::Ready(Err(ReadEnd::Eof)),
                     Ok(input) => input,
                     Err(error) => return Poll::Ready(Err(ReadEnd::Io(error))),
@@ -70,7 +66,7 @@ impl Socket {
                 Err(violation) => return Poll::Ready(Err(ReadEnd::Violation(violation))),
             };
             if self.early.is_empty() {
-                Pin::new(&mut self.tls).consume(read);
+                Pin::new(&mut self.io).consume(read);
             } else {
                 self.early.advance(read);
             }
@@ -96,7 +92,7 @@ impl Socket {
         }
         replies.clear();
         if self.flushing {
-            match Pin::new(&mut self.tls).poll_flush(cx) {
+            match Pin::new(&mut self.io).poll_flush(cx) {
                 Poll::Ready(result) => {
                     self.flushing = false;
                     result?;
@@ -110,11 +106,11 @@ impl Socket {
     /// Reads and throws away whatever comes; ready when the peer has ended the stream.
     pub(super) fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            match ready!(Pin::new(&mut self.tls).poll_fill_buf(cx)) {
+            match ready!(Pin::new(&mut self.io).poll_fill_buf(cx)) {
                 Ok([]) | Err(_) => return Poll::Ready(()),
                 Ok(input) => {
                     let read = input.len();
-                    Pin::new(&mut self.tls).consume(read);
+                    Pin::new(&mut self.io).consume(read);
                 }
             }
         }
@@ -122,7 +118,7 @@ impl Socket {
 
     /// Ends the TLS session and the stream, as far as that goes without waiting for the peer.
     pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let _ = Pin::new(&mut self.tls).poll_shutdown(cx);
+        let _ = Pin::new(&mut self.io).poll_shutdown(cx);
         Poll::Ready(())
     }
 
@@ -131,11 +127,16 @@ impl Socket {
         self.unsent.len()
     }
 
-    /// How much of `bytes` the TLS session took.
+    /// The peer has hung up, whatever it sent before.
+    pub(super) fn is_hung_up(&self) -> bool {
+        self.io.is_hung_up()
+    }
+
+    /// How much of `bytes` the connection took.
     fn write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> io::Result<usize> {
         let mut sent = 0;
         while sent < bytes.len() {
-            match Pin::new(&mut self.tls).poll_write(cx, &bytes[sent..]) {
+            match Pin::new(&mut self.io).poll_write(cx, &bytes[sent..]) {
                 Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(Ok(n)) => {
                     sent += n;

@@ -226,7 +226,7 @@ pub(crate) async fn a_full_dispatcher_gives_the_receipt_back_and_wakes_whoever_w
     if !harness.cut().await {
         return;
     }
-    assert_eq!(bench.dispatcher.outbox().limit(), 8);
+    assert_eq!(bench.dispatcher.outbox().limit().records, 8);
     let mut n = 0;
     let blocked = loop {
         assert!(n <= 8, "the ninth record finds no room");
@@ -413,7 +413,7 @@ impl Bench {
     /// Every receipt is settled by a decision, none by being dropped.
     fn assert_nothing_is_left(&self) {
         assert!(self.settled_so_far().is_empty(), "receipts settle once");
-        assert_eq!(self.dispatcher.outbox().used(), 0, "places are given back");
+        assert_eq!(self.dispatcher.outbox().used().records, 0, "places are given back");
         let rendered = self.metrics.render();
         let sample = |name: &str| -> f64 {
             let line = rendered.lines().find(|line| line.starts_with(name));

@@ -55,6 +55,7 @@ impl Setup {
             self.properties.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         properties.insert("bootstrap.servers".to_owned(), self.bootstrap);
         let Self { max_unsettled, connect_timeout, .. } = self;
+        let max_unsettled = config::InFlight { records: max_unsettled, bytes: 1 << 30 };
         let config = config::Kafka { properties, max_unsettled, connect_timeout };
         let dispatchers =
             config::Dispatchers { namespace: self.namespace.to_owned(), json: self.json, ..Default::default() };
@@ -237,7 +238,7 @@ async fn acks_only_after_the_broker_confirms() {
 
     broker.resume();
     assert!(all(&kafka.settled(150).await, Outcome::Delivered));
-    assert_eq!(kafka.kafka.outbox().used(), 0);
+    assert_eq!(kafka.kafka.outbox().used().records, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -302,7 +303,7 @@ async fn close_gives_up_at_its_deadline() {
     kafka.kafka.close(start + Duration::from_millis(500)).await;
     assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
     assert!(all(&kafka.settled(15).await, Outcome::Lost));
-    assert_eq!(kafka.kafka.outbox().used(), 0);
+    assert_eq!(kafka.kafka.outbox().used().records, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -336,7 +337,7 @@ async fn blocks_and_goes_on(limit_to_three: impl Fn(&mut Setup)) {
     let records = fleet(2);
     records[..3].iter().for_each(|record| kafka.send(record));
     let blocked = kafka.route.dispatch(&records[3], Some(&kafka.outlet)).expect_err("three fit");
-    assert_eq!(kafka.kafka.outbox().used(), 3, "a record that was refused holds no place");
+    assert_eq!(kafka.kafka.outbox().used().records, 3, "a record that was refused holds no place");
     let blocked = kafka.route.resume(blocked, Some(&kafka.outlet)).expect_err("still full");
 
     mock.broker_up(1).unwrap();
@@ -409,7 +410,7 @@ async fn a_record_too_large_for_the_client_is_lost_at_once() {
     let kafka = Setup::new(mock.bootstrap_servers(), "large").connect().await.unwrap();
     kafka.send(&record("VIN1", RecordKind::V, b"huge", &vec![0; 2 << 20]));
     assert_eq!(outcomes(&kafka.settled(1).await), [(&b"huge"[..], Outcome::Lost)]);
-    assert_eq!(kafka.kafka.outbox().used(), 0);
+    assert_eq!(kafka.kafka.outbox().used().records, 0);
     // The longest payload that a vehicle may send fits.
     kafka.send(&record("VIN1", RecordKind::V, b"longest", &vec![0; 1_000_000]));
     assert_eq!(outcomes(&kafka.settled(1).await), [(&b"longest"[..], Outcome::Delivered)]);
@@ -443,7 +444,7 @@ async fn a_record_that_only_a_later_one_vouches_for_is_sent_again_before_it_coun
         kafka.send(&record("VIN1", RecordKind::V, txid, b"payload"));
     }
     assert!(all(&kafka.settled(2).await, Outcome::Delivered));
-    assert_eq!(kafka.kafka.outbox().used(), 0);
+    assert_eq!(kafka.kafka.outbox().used().records, 0);
     let messages = consume(&mock.bootstrap_servers(), "vouched_V");
     let mut arrived: Vec<_> = messages.iter().map(|message| message.header("txid").unwrap()).collect();
     arrived.sort_unstable();

@@ -50,7 +50,7 @@ impl Harness for Namespace {
         *self.types.lock().unwrap() = topics.table(|_, name| name.to_owned()).into();
         let config = config::Kafka {
             properties: BTreeMap::from([("bootstrap.servers".to_owned(), self.broker.bootstrap())]),
-            max_unsettled,
+            max_unsettled: config::InFlight { records: max_unsettled, bytes: 1 << 30 },
             connect_timeout: Self::PATIENCE,
         };
         let dispatchers = config::Dispatchers { namespace: self.name.clone(), ..Default::default() };

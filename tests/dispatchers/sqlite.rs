@@ -35,6 +35,7 @@ impl Harness for File {
     }
 
     async fn connect(&self, topics: &Topics, max_unsettled: usize) -> Arc<dyn Dispatcher> {
+        let max_unsettled = config::InFlight { records: max_unsettled, bytes: 1 << 30 };
         let config = config::Sqlite { max_unsettled, ..self.config.clone() };
         Arc::new(Sqlite::connect(&config, topics).expect("opens"))
     }
@@ -561,7 +562,7 @@ fn configure(path: &Path) -> config::Sqlite {
         max_bytes: None,
         batch: 1024,
         linger: Duration::from_millis(2),
-        max_unsettled: 4096,
+        max_unsettled: config::InFlight { records: 4096, bytes: 1 << 30 },
     }
 }
 

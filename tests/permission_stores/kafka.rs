@@ -19,7 +19,7 @@ fn config(broker: &Broker, topic: &str) -> config::Permissions {
         properties: [("bootstrap.servers", broker.bootstrap().as_str()), ("acks", "1"), ("linger.ms", "3000")]
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
             .into(),
-        max_unsettled: 1000,
+        max_unsettled: config::InFlight { records: 1000, bytes: 1 << 30 },
         connect_timeout: Duration::from_secs(20),
     });
     config
@@ -171,7 +171,7 @@ async fn without_a_broker_it_does_not_open_and_nothing_is_let_through() {
     let mut config = configure(PermissionStore::Kafka { topic: "grants".to_owned() }, HOUR);
     config.kafka = Some(config::Kafka {
         properties: [("bootstrap.servers".to_owned(), "127.0.0.1:1".to_owned())].into(),
-        max_unsettled: 1000,
+        max_unsettled: config::InFlight { records: 1000, bytes: 1 << 30 },
         connect_timeout: Duration::from_secs(1),
     });
     let error = try_open(&config).await.err().unwrap().to_string();

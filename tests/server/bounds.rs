@@ -59,14 +59,15 @@ async fn a_flood_of_pings_is_closed_with_1008() {
 }
 
 #[tokio::test]
-async fn a_quiet_vehicle_is_pinged_and_one_that_does_not_answer_is_closed() {
+async fn a_quiet_vehicle_is_pinged_and_one_that_answers_no_more_is_closed() {
     let (_dir, pki, server) = start_with(|config| {
         config["limits"] = json!({ "ping_interval": "200ms", "idle_timeout": "2s" });
     });
     let mut alive = Vehicle::connect(server.address, &pki.vehicle(VIN), VIN).await;
-    // tungstenite answers pings while it is polled; this one is not polled after its first ping.
+    // tungstenite answers pings while it is polled; this one is not polled after its first pong.
     let mut silent = Vehicle::connect(server.address, &pki.vehicle("5YJ3E1EA0PF000002"), "5YJ3E1EA0PF000002").await;
     assert!(matches!(silent.socket.next().await, Some(Ok(Message::Ping(_)))));
+    silent.socket.flush().await.unwrap();
     assert_eq!(alive.receive_within(Duration::from_secs(4)).await, None, "a vehicle that answers pings stays");
     server.metric_becomes("session_end_total{reason=\"idle\"}", 1.0).await;
     alive.send("V", "still-here", &v_payload(VIN, 1.0)).await;

@@ -65,7 +65,7 @@ async fn readiness_ends_when_the_drain_starts() {
 #[tokio::test]
 async fn a_second_signal_ends_the_process_at_once_and_says_what_was_not_delivered() {
     let (_dir, pki, mut server) = start_with(|config| {
-        config["shutdown"] = json!({ "drain": "20s", "deadline": "30s" });
+        config["shutdown"] = json!({ "drain": "20s", "deadline": "40s" });
     });
     let _vehicle = Vehicle::connect(server.address, &pki.vehicle(VIN), VIN).await;
     server.signal("TERM");

@@ -57,7 +57,7 @@ fn decoder(max_frame_bytes: usize, max_fragments: usize) -> Decoder {
         max_pings_per_second: 1,
         idle_timeout: Duration::ZERO,
         ping_interval: Duration::ZERO,
-        max_unsettled: 0,
+        max_unsettled: config::InFlight::default(),
         max_unread_reply_bytes: 0,
         write_timeout: Duration::ZERO,
         connection_id_from_header: false,

@@ -10,6 +10,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Message, OwnedMessage};
 use rdkafka::producer::ProducerContext;
 
+use crate::config::InFlight;
 use crate::dispatch::{DispatchError, Health, Outbox, Receipt};
 use crate::logging::RateLimited;
 
@@ -26,7 +27,7 @@ pub(super) struct Unconfirmed {
 
 /// What sessions, the poller and the callbacks of every producer share.
 pub(super) struct Shared {
-    pub(super) outbox: Outbox,
+    pub(super) outbox: Arc<Outbox>,
     /// Set once: nothing is taken any more, and what is held is delivered until then.
     closing: OnceLock<Instant>,
     /// No broker can be reached. The reason is in `last_error`.
@@ -42,9 +43,9 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(max_unsettled: usize, confirms: bool) -> Self {
+    pub(super) fn new(bound: InFlight, confirms: bool) -> Self {
         Self {
-            outbox: Outbox::new(max_unsettled),
+            outbox: Arc::new(Outbox::new(bound)),
             closing: OnceLock::new(),
             down: AtomicBool::new(false),
             last_error: Mutex::new(None),
@@ -116,7 +117,6 @@ impl ProducerContext for Context {
         match result {
             Ok(message) if self.0.confirms && message.offset() < 0 => {
                 self.0.keep_unconfirmed(Unconfirmed { message: message.detach(), receipt });
-                return;
             }
             Ok(_) => {
                 self.0.up();
@@ -124,7 +124,6 @@ impl ProducerContext for Context {
             }
             Err((error, message)) => receipt.failed(&failure(error, message.topic())),
         }
-        self.0.outbox.leave();
     }
 }
 

@@ -135,12 +135,10 @@ impl Kafka {
     }
 
     /// What becomes of a record that the client library did not take.
-    fn not_queued(&self, error: &KafkaError, topic: &str, receipt: Receipt) -> Result<(), Full> {
+    fn not_queued(error: &KafkaError, topic: &str, receipt: Receipt) -> Result<(), Full> {
         if is_passing(error) {
-            self.shared.outbox.withdraw();
-            Err(Full(receipt))
+            Err(receipt.withdraw())
         } else {
-            self.shared.outbox.leave();
             receipt.failed(&context::failure(error, topic));
             Ok(())
         }
@@ -182,9 +180,7 @@ impl Dispatcher for Kafka {
                 return Ok(());
             }
         };
-        if !self.shared.outbox.enter() {
-            return Err(Full(receipt));
-        }
+        let receipt = self.shared.outbox.enter(receipt)?;
         let topic = &self.topics[record.kind().index()];
         let message = BaseRecord::with_opaque_to(&topic.name, Box::new(receipt))
             .key(record.vin())
@@ -194,7 +190,7 @@ impl Dispatcher for Kafka {
         self.producer
             .load()
             .send(message)
-            .or_else(|(error, message)| self.not_queued(&error, &topic.name, *message.delivery_opaque))
+            .or_else(|(error, message)| Self::not_queued(&error, &topic.name, *message.delivery_opaque))
     }
 
     fn outbox(&self) -> &Outbox {

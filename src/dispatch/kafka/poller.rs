@@ -108,7 +108,6 @@ impl Poller {
                     self.shared.keep_unconfirmed(Unconfirmed { message, receipt });
                 }
                 Err((error, BaseRecord { delivery_opaque: receipt, .. })) => {
-                    self.shared.outbox.leave();
                     receipt.failed(&context::failure(&error, message.topic()));
                 }
             }
@@ -129,7 +128,6 @@ impl Poller {
             }
         }
         for Unconfirmed { receipt, .. } in self.shared.take_unconfirmed() {
-            self.shared.outbox.leave();
             receipt.failed(&DispatchError::Closed);
         }
     }
@@ -193,7 +191,7 @@ pub struct QueueSize {
 
 impl QueueSize {
     pub(super) fn of(producer: &Producer, shared: &Shared) -> Self {
-        let buffer = shared.outbox.used();
+        let buffer = shared.outbox.used().records;
         // librdkafka counts messages and events together.
         let held = usize::try_from(producer.in_flight_count()).unwrap_or(0);
         let events = held.saturating_sub(buffer);

@@ -110,10 +110,12 @@ fn check(properties: &Properties) -> Result<(), String> {
 /// Ours, as far as the operator says nothing about the same matter.
 fn defaults(config: &Kafka) -> Vec<(&'static str, String)> {
     let properties = &config.properties;
+    let twice = |number: usize| number.saturating_mul(2);
     let mut defaults = vec![
         ("client.id", "fleet-telemetry".to_owned()),
-        // The outbox is the bound on records; librdkafka's own must not be the first to bite.
-        ("queue.buffering.max.messages", config.max_unsettled.saturating_mul(2).clamp(100_000, MAX_QUEUE).to_string()),
+        // The outbox is the bound on records; librdkafka's own two must not be the first to bite.
+        ("queue.buffering.max.messages", twice(config.max_unsettled.records).clamp(100_000, MAX_QUEUE).to_string()),
+        ("queue.buffering.max.kbytes", twice(config.max_unsettled.bytes >> 10).clamp(1 << 20, MAX_QUEUE).to_string()),
         // The brokers' default for `message.max.bytes`. librdkafka's 1,000,000 includes the headers, so it would
         // refuse a record of the longest length that vehicles send.
         ("message.max.bytes", "1048588".to_owned()),
@@ -195,7 +197,7 @@ mod tests {
         let bootstrap = [("bootstrap.servers", "127.0.0.1:1")];
         Kafka {
             properties: bootstrap.iter().chain(properties).map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
-            max_unsettled: 1000,
+            max_unsettled: crate::config::InFlight { records: 1000, bytes: 1 << 20 },
             connect_timeout: Duration::from_secs(1),
         }
     }

@@ -24,14 +24,12 @@ use crate::record::{Decoded, Record, Topics};
 /// The target of all events about records.
 const TARGET: &str = "fleet_telemetry::records";
 
-/// Nothing is held: a record is written before `dispatch` returns.
-const UNBOUNDED: usize = usize::MAX;
-
 /// The dispatcher that writes log lines.
 #[derive(Debug)]
 pub struct Logger {
     verbose: bool,
     topics: Topics,
+    /// Nothing is held: a record is written before `dispatch` returns.
     outbox: Outbox,
     closed: AtomicBool,
     refusals: RateLimited,
@@ -44,7 +42,7 @@ impl Logger {
         Self {
             verbose: config.verbose,
             topics: topics.clone(),
-            outbox: Outbox::new(UNBOUNDED),
+            outbox: Outbox::new(Outbox::MOST),
             closed: AtomicBool::new(false),
             refusals: RateLimited::default(),
         }
@@ -57,12 +55,12 @@ impl Logger {
         if !enabled!(target: TARGET, Level::INFO) {
             return Ok(());
         }
-        let decoded = record.decoded().map_err(|error| DispatchError::Unsendable(error.to_string()))?;
+        let decoded = record.decode().map_err(|error| DispatchError::Unsendable(error.to_string()))?;
         let vin = record.vin();
-        if let Decoded::V(payload) = decoded {
+        if let Decoded::V(payload) = &decoded {
             log_skipped(payload, vin);
         }
-        if let Some(data) = data(decoded, vin, self.verbose) {
+        if let Some(data) = data(&decoded, vin, self.verbose) {
             let metadata = metadata(record, &self.topics);
             info!(target: TARGET, vin, %metadata, %data, activity = true, "record_payload");
         }
@@ -202,7 +200,7 @@ mod tests {
             network_interface: "wifi".into(),
             client_version: "<1>".into(),
         });
-        let received = Received { epoch_ms: 1_790_000_000_123, at: Instant::now() };
+        let received = Received { epoch_ms: 1_790_000_000_123, at: tokio::time::Instant::now() };
         Record::from_parts(kind, payload, b"tx\xff\xfe\"", origin, received)
     }
 

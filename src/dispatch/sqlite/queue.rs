@@ -1,18 +1,19 @@
 //! What sessions have handed over and the writer has not settled.
 
 use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use crate::config::InFlight;
 use crate::dispatch::{DispatchError, Full, Health, Outbox, Receipt};
 use crate::record::Record;
 
 /// Between the sessions and the writer.
 #[derive(Debug)]
 pub(super) struct Queue {
-    outbox: Outbox,
+    outbox: Arc<Outbox>,
     state: Mutex<State>,
     /// For the writer alone.
     wake: Condvar,
@@ -44,9 +45,9 @@ pub(super) enum Next {
 }
 
 impl Queue {
-    pub(super) fn new(max_unsettled: usize) -> Self {
+    pub(super) fn new(bound: InFlight) -> Self {
         Self {
-            outbox: Outbox::new(max_unsettled),
+            outbox: Arc::new(Outbox::new(bound)),
             state: Mutex::new(State { waiting: VecDeque::new(), in_hand: Vec::new(), wake_at: NEVER, closing: None }),
             wake: Condvar::new(),
             health: Mutex::new(Health::Healthy),
@@ -68,13 +69,10 @@ impl Queue {
 
     /// Takes a record over, or gives the receipt back. Never blocks on the writer.
     pub(super) fn offer(&self, record: &Record, receipt: Receipt) -> Result<(), Full> {
-        if !self.outbox.enter() {
-            return Err(Full(receipt));
-        }
+        let receipt = self.outbox.enter(receipt)?;
         let mut state = self.lock();
         if state.closing.is_some() {
             drop(state);
-            self.outbox.leave();
             receipt.failed(&DispatchError::Closed);
             return Ok(());
         }
@@ -109,7 +107,7 @@ impl Queue {
     /// Settles the batch that the writer is at.
     pub(super) fn settle(&self, result: Result<(), &DispatchError>) {
         let receipts = std::mem::take(&mut self.lock().in_hand);
-        self.settle_all(receipts, result);
+        Self::settle_all(receipts, result);
     }
 
     /// Sleeps before another attempt; false when a close leaves no time for it.
@@ -161,12 +159,11 @@ impl Queue {
         let waiting = std::mem::take(&mut state.waiting);
         drop(state);
         let receipts = in_hand.into_iter().chain(waiting.into_iter().map(|(_, receipt)| receipt));
-        self.settle_all(receipts, Err(&DispatchError::Closed));
+        Self::settle_all(receipts, Err(&DispatchError::Closed));
     }
 
-    fn settle_all(&self, receipts: impl IntoIterator<Item = Receipt>, result: Result<(), &DispatchError>) {
+    fn settle_all(receipts: impl IntoIterator<Item = Receipt>, result: Result<(), &DispatchError>) {
         for receipt in receipts {
-            self.outbox.leave();
             match result {
                 Ok(()) => receipt.delivered(),
                 Err(error) => receipt.failed(error),
@@ -208,7 +205,6 @@ const GRACE: Duration = Duration::from_millis(500);
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::task::{Context, Waker};
 
     use super::*;
@@ -228,7 +224,7 @@ mod tests {
     impl Bench {
         fn new() -> Self {
             Self {
-                queue: Arc::new(Queue::new(100)),
+                queue: Arc::new(Queue::new(InFlight { records: 100, bytes: 1 << 20 })),
                 outlet: Arc::default(),
                 metrics: Arc::new(DispatcherMetrics::register(DispatcherName::Sqlite, &Topics::new([]))),
                 origin: Arc::new(Origin {
@@ -327,6 +323,6 @@ mod tests {
         assert_eq!(bench.outcomes(), [Outcome::Lost; 5]);
         bench.queue.settle(Ok(()));
         assert_eq!(bench.outcomes(), []);
-        assert_eq!(bench.queue.outbox().used(), 0);
+        assert_eq!(bench.queue.outbox().used().records, 0);
     }
 }

@@ -45,7 +45,7 @@ impl<'c> Inserts<'c> {
 
     fn record(&mut self, record: &Record, topic: &str) -> rusqlite::Result<()> {
         // A payload that does not decode is kept as bytes.
-        let decoded = record.decoded().unwrap_or(&Decoded::Opaque);
+        let decoded = &record.decode().unwrap_or(Decoded::Opaque);
         let origin = record.origin();
         let received_ms = i64::try_from(record.received().epoch_ms).unwrap_or(i64::MAX);
         let created_ms = created_ms(decoded).unwrap_or(0);

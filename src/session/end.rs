@@ -1,0 +1,82 @@
+//! Why sessions end.
+
+use std::io;
+
+use super::websocket::Violation;
+
+/// Why a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionEnd {
+    /// The vehicle sent a close frame.
+    ClosedByPeer,
+    /// The vehicle ended the connection without one.
+    Gone,
+    /// The connection broke.
+    Broken,
+    /// The system gave up on a peer that acknowledged nothing (`limits.tcp_user_timeout`, `limits.tcp_keepalive`).
+    Unreachable,
+    /// Against the WebSocket protocol.
+    Protocol,
+    /// A message above `limits.max_frame_bytes`.
+    TooLong,
+    /// A message in more than `limits.max_fragments` frames.
+    TooManyFragments,
+    /// A text message.
+    Text,
+    /// More than `limits.max_pings_per_second` pings.
+    PingFlood,
+    /// Nothing came for `limits.idle_timeout` from a vehicle that had answered pings before.
+    Idle,
+    /// A reply could not be written within `limits.write_timeout`.
+    WriteTimeout,
+    /// This server is going down.
+    Drained,
+}
+
+impl SessionEnd {
+    /// Metric labels, in the order of the variants.
+    pub const LABELS: [&'static str; 12] = [
+        "closed_by_peer",
+        "gone",
+        "broken",
+        "unreachable",
+        "protocol",
+        "too_long",
+        "too_many_fragments",
+        "text",
+        "ping_flood",
+        "idle",
+        "write_timeout",
+        "drained",
+    ];
+
+    /// Position in a table of handles.
+    #[must_use]
+    pub fn index(self) -> usize {
+        self as usize
+    }
+
+    /// Metric label.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        Self::LABELS[self.index()]
+    }
+
+    /// By what reading or writing failed with.
+    pub(super) fn of_error(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof => Self::Gone,
+            io::ErrorKind::TimedOut => Self::Unreachable,
+            _ => Self::Broken,
+        }
+    }
+
+    /// By the rule that the peer broke.
+    pub(super) fn of_violation(violation: Violation) -> Self {
+        match violation {
+            Violation::Protocol(_) | Violation::CloseReason => Self::Protocol,
+            Violation::TooLong { .. } => Self::TooLong,
+            Violation::TooManyFragments { .. } => Self::TooManyFragments,
+        }
+    }
+}
