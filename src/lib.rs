@@ -37,3 +37,4 @@ pub mod http;
 pub mod logging;
 pub mod metrics;
 pub mod proto;
+pub mod tls;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::authorities::{self, Authority, Set};
-use super::certificate::{self, Certificate, Validity};
+use crate::tls::certificate::{self, Certificate, Validity};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  fleet-telemetry certs verify certs/prod_ca.crt")]

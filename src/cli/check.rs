@@ -11,10 +11,10 @@ use rustls::pki_types::pem::PemObject;
 use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys};
 
-use super::certificate::{self, Certificate, Validity};
 use super::findings::Findings;
 use super::{EXIT_CONFIG, say};
 use crate::config::{self, Config, Env, Tls};
+use crate::tls::certificate::{self, Certificate, Validity};
 
 pub(super) fn run(file: &Path) -> ExitCode {
     let (config, warnings) = match config::load(file, &Env::of_process()) {

@@ -1,7 +1,6 @@
 //! The command line: one file per subcommand.
 
 mod authorities;
-mod certificate;
 mod certs;
 mod check;
 mod findings;

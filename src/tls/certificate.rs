@@ -1,4 +1,4 @@
-//! One certificate, as the subcommands show it.
+//! One certificate, as people are told about it.
 
 use std::fmt::Write;
 
@@ -15,22 +15,22 @@ const NAME_BYTES: usize = 200;
 
 /// What people want to know about a certificate.
 #[derive(Clone, Debug)]
-pub(super) struct Certificate {
-    pub(super) subject: String,
-    pub(super) issuer: String,
+pub(crate) struct Certificate {
+    pub(crate) subject: String,
+    pub(crate) issuer: String,
     /// Seconds since the epoch.
-    pub(super) not_before: i64,
+    pub(crate) not_before: i64,
     /// Seconds since the epoch.
-    pub(super) not_after: i64,
+    pub(crate) not_after: i64,
     /// Lower-case hexadecimal, without separators.
-    pub(super) sha256: String,
+    pub(crate) sha256: String,
     /// DNS names and addresses that a server certificate is for.
-    pub(super) has_names: bool,
+    pub(crate) has_names: bool,
 }
 
 /// Where `now` lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Validity {
+pub(crate) enum Validity {
     NotYet,
     Valid,
     Expired,
@@ -38,7 +38,7 @@ pub(super) enum Validity {
 
 /// Why a PEM file cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum CertificateError {
+pub(crate) enum CertificateError {
     /// The file.
     #[error("{0}")]
     Pem(#[from] pem::Error),
@@ -49,7 +49,7 @@ pub(super) enum CertificateError {
 
 impl Certificate {
     /// All certificates of a PEM file, and the same as DER.
-    pub(super) fn read(path: &std::path::Path) -> Result<(Vec<Self>, Vec<CertificateDer<'static>>), CertificateError> {
+    pub(crate) fn read(path: &std::path::Path) -> Result<(Vec<Self>, Vec<CertificateDer<'static>>), CertificateError> {
         let ders = match CertificateDer::pem_file_iter(path) {
             Ok(ders) => ders.collect::<Result<Vec<_>, _>>()?,
             Err(pem::Error::NoItemsFound) => Vec::new(),
@@ -81,7 +81,7 @@ impl Certificate {
     }
 
     /// At `now`, in seconds since the epoch.
-    pub(super) fn validity(&self, now: i64) -> Validity {
+    pub(crate) fn validity(&self, now: i64) -> Validity {
         if now < self.not_before {
             Validity::NotYet
         } else if now > self.not_after {
@@ -92,7 +92,7 @@ impl Certificate {
     }
 
     /// In words, with the date that matters.
-    pub(super) fn describe_validity(&self, now: i64) -> String {
+    pub(crate) fn describe_validity(&self, now: i64) -> String {
         match self.validity(now) {
             Validity::NotYet => format!("not valid before {}", date(self.not_before)),
             Validity::Valid => format!("valid until {}", date(self.not_after)),
@@ -102,7 +102,7 @@ impl Certificate {
 }
 
 /// Seconds since the epoch.
-pub(super) fn now() -> i64 {
+pub(crate) fn now() -> i64 {
     OffsetDateTime::now_utc().unix_timestamp()
 }
 

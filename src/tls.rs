@@ -1,0 +1,3 @@
+//! TLS, for every listener.
+
+pub(crate) mod certificate;
