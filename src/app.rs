@@ -15,7 +15,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::admin::{self, Phase, Readiness, Surface, Unhealthy};
 use crate::config::{self, Config, DispatcherName, InFlight};
 use crate::dispatch::{self, ConnectError, Dispatcher, DispatcherMetrics, Health, Route, Target};
-use crate::listener::{self, Listener, Tls, TlsError};
+use crate::listener::{self, Listener};
 use crate::logging::RateLimited;
 use crate::metrics::Metrics;
 use crate::permissions::filter::Withheld;
@@ -24,12 +24,13 @@ use crate::policy::{Policy, Routes};
 use crate::record::Topics;
 use crate::session::{Pipeline, SessionMetrics};
 use crate::shutdown::Shutdown;
+use crate::tls::{Tls, TlsError, Watcher};
 
 /// Everything that is needed to serve, with its ports bound.
 pub struct App {
     listener: Listener,
     dispatchers: Vec<Arc<dyn Dispatcher>>,
-    tls: Arc<Tls>,
+    certificates: Watcher,
     /// SIGHUP: the certificates are loaded again.
     hang_up: Signal,
     shutdown: Shutdown,
@@ -43,6 +44,8 @@ struct Consent {
     /// Keeps the store open; `None` without the section.
     _authority: Option<Arc<Authority>>,
     api: Option<tokio::task::JoinHandle<()>>,
+    /// Of the API.
+    tls: Option<Arc<Tls>>,
 }
 
 /// The plain-HTTP side, which answers before the pipe is ready and until it has ended.
@@ -149,11 +152,11 @@ impl App {
     pub async fn build(config: Config) -> Result<Self, AppError> {
         tracing::info!(activity = true, version = env!("CARGO_PKG_VERSION"), "starting_server");
         let hang_up = signal(SignalKind::hangup()).map_err(AppError::Signals)?;
-        let tls = Arc::new(Tls::load(&config.listener.tls)?);
+        let tls = Arc::new(listener::tls::load(&config.listener.tls)?);
         let port = listener::bind(&config.listener).await?;
         let metrics = Arc::new(Metrics::default());
         let connected = Arc::new(OnceLock::new());
-        let admin = Admin::start(&config, Arc::clone(&metrics), Arc::clone(&connected)).await?;
+        let admin = Admin::start(&config, Arc::clone(&metrics), Arc::clone(&tls), Arc::clone(&connected)).await?;
 
         let topics = Topics::new(config.routes.iter().map(|route| route.topic.as_str()));
         let targets = connect(&config, &topics, &metrics).await?;
@@ -164,8 +167,10 @@ impl App {
         let shutdown = Shutdown::new(config.shutdown);
         let consent = Consent::open(config.permissions.as_ref(), &metrics, &admin.stop).await?;
         let pipeline = pipeline(&config, topics, &targets, &consent, &metrics, &shutdown);
-        let listener = metrics.scope(|| Listener::new(port, config.listener, Arc::clone(&tls), Arc::new(pipeline)));
-        Ok(Self { listener, dispatchers, tls, hang_up, shutdown, consent, admin })
+        let mut certificates = Watcher::new(config.listener.tls.reload_interval);
+        std::iter::once(&tls).chain(&consent.tls).for_each(|tls| certificates.add(tls, &metrics));
+        let listener = metrics.scope(|| Listener::new(port, config.listener, tls, Arc::new(pipeline)));
+        Ok(Self { listener, dispatchers, certificates, hang_up, shutdown, consent, admin })
     }
 
     /// Where vehicles connect to.
@@ -178,13 +183,13 @@ impl App {
 
     /// Serves until the shutdown starts, then drains: sessions, dispatchers, and at last the admin side.
     pub async fn serve(self) {
-        let Self { listener, dispatchers, tls, hang_up, shutdown, consent, admin } = self;
+        let Self { listener, dispatchers, certificates, hang_up, shutdown, consent, admin } = self;
         // Ready first: whoever reads the line may look at once.
         admin.state.readiness.advance(Phase::Ready);
         if let Ok(address) = listener.local_addr() {
             tracing::info!(activity = true, %address, "listening");
         }
-        let upkeep = tokio::spawn(upkeep(tls, hang_up));
+        let upkeep = tokio::spawn(certificates.run(hang_up));
         let draining = {
             let (shutdown, state) = (shutdown.clone(), Arc::clone(&admin.state));
             async move {
@@ -280,51 +285,31 @@ async fn close(dispatchers: &[Arc<dyn Dispatcher>], deadline: Instant) {
     .await;
 }
 
-/// Trust anchors are checked against the calendar this often.
-const RELOAD_PERIOD: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// What has to be done now and then for as long as the process lives.
-async fn upkeep(tls: Arc<Tls>, mut hang_up: Signal) {
-    let mut daily = tokio::time::interval_at(tokio::time::Instant::now() + RELOAD_PERIOD, RELOAD_PERIOD);
-    loop {
-        tokio::select! {
-            _ = daily.tick() => reload(&tls),
-            _ = hang_up.recv() => reload(&tls),
-        }
-    }
-}
-
-fn reload(tls: &Tls) {
-    match tls.reload() {
-        Ok(()) => tracing::info!(activity = true, "tls_reloaded"),
-        Err(error) => tracing::error!(%error, "tls_reload_error"),
-    }
-}
-
 impl Consent {
     /// Returns when the grants are loaded: no vehicle is accepted before.
     async fn open(config: Option<&config::Permissions>, metrics: &Metrics, stop: &Shutdown) -> Result<Self, AppError> {
         let Some(config) = config else {
             tracing::info!(activity = true, "permissions_off");
-            return Ok(Self { permissions: Arc::new(Permissions::off()), _authority: None, api: None });
+            return Ok(Self { permissions: Arc::new(Permissions::off()), _authority: None, api: None, tls: None });
         };
         let mut rules = config.rules.clone();
         rules.withheld = metrics.scope(|| Arc::new(Withheld::register(rules.mode, rules.action, rules.enforced)));
         let permissions = Arc::new(Permissions::new(rules.clone()));
         let authority = metrics.scope(|| Authority::open(config, Arc::clone(&permissions))).await?;
         tracing::info!(activity = true, mode = ?rules.mode, action = ?rules.action, strict = rules.strict, "permissions_on");
-        let api = match &config.api {
-            None => None,
+        let (api, tls) = match &config.api {
+            None => (None, None),
             Some(section) => {
                 let auth = api::Auth::open(section)?;
+                let tls = auth.tls().cloned();
                 let port = admin::bind("permissions.api.port", section.address).await?;
                 let address = port.local_addr().unwrap_or(section.address);
                 tracing::info!(activity = true, %address, "permissions_api_configured");
                 let api = Arc::new(api::Api::new(Arc::clone(&authority), rules, auth));
-                Some(tokio::spawn(api::serve(port, api, stop.clone().draining())))
+                (Some(tokio::spawn(api::serve(port, api, stop.clone().draining()))), tls)
             }
         };
-        Ok(Self { permissions, _authority: Some(authority), api })
+        Ok(Self { permissions, _authority: Some(authority), api, tls })
     }
 
     async fn close(self) {
@@ -338,11 +323,12 @@ impl Admin {
     async fn start(
         config: &Config,
         metrics: Arc<Metrics>,
+        tls: Arc<Tls>,
         connected: Arc<OnceLock<Vec<Arc<dyn Dispatcher>>>>,
     ) -> Result<Self, admin::BindError> {
         let state = Arc::new(admin::State {
             readiness: Readiness::default(),
-            unhealthy: Box::new(move || unhealthy(connected.get().map_or(&[], Vec::as_slice))),
+            unhealthy: Box::new(move || unhealthy(&tls, connected.get().map_or(&[], Vec::as_slice))),
             metrics,
         });
         let mut admin = Self { state, stop: Shutdown::new(config.shutdown), tasks: Vec::new() };
@@ -373,14 +359,13 @@ impl Admin {
     }
 }
 
-fn unhealthy(dispatchers: &[Arc<dyn Dispatcher>]) -> Vec<Unhealthy> {
-    dispatchers
-        .iter()
-        .filter_map(|dispatcher| match dispatcher.health() {
-            Health::Healthy => None,
-            Health::Unhealthy(reason) => Some(Unhealthy { dispatcher: dispatcher.name().label(), reason }),
-        })
-        .collect()
+fn unhealthy(tls: &Tls, dispatchers: &[Arc<dyn Dispatcher>]) -> Vec<Unhealthy> {
+    let trouble = tls.trouble().map(|reason| Unhealthy { part: "tls.ca_file", reason });
+    let stuck = dispatchers.iter().filter_map(|dispatcher| match dispatcher.health() {
+        Health::Healthy => None,
+        Health::Unhealthy(reason) => Some(Unhealthy { part: dispatcher.name().label(), reason }),
+    });
+    trouble.into_iter().chain(stuck).collect()
 }
 
 /// SIGTERM and SIGINT, which mean the same.

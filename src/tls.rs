@@ -1,3 +1,210 @@
-//! TLS, for every listener.
+//! TLS for every listener: one way to make a server's rustls configuration from files, and to keep it in step with
+//! them.
+//!
+//! What cannot be used at the start ends it ([`TlsError`]). Afterwards [`Watcher`] replaces the configuration when the
+//! files change, and keeps the one that works until the new files do. Dates are not a reason to refuse files, as clocks
+//! may be wrong at the start and certificates end while the server runs: those of clients' authorities are judged at
+//! each handshake, and all of them are logged and measured.
+//!
+//! No session is ever resumed: a resumed one would skip the verification of the client's certificate, and vehicles
+//! stay connected for hours.
 
+mod authorities;
 pub(crate) mod certificate;
+mod files;
+mod metrics;
+mod report;
+mod watch;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use rustls::ServerConfig;
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::NoServerSessionStorage;
+
+use self::authorities::Authorities;
+pub use self::authorities::OutOfDate;
+use self::certificate::Certificate;
+pub use self::files::{Clients, File, Files};
+use self::files::{Contents, Digest};
+pub use self::watch::Watcher;
+
+/// The TLS of one listener.
+#[derive(Debug)]
+pub struct Tls {
+    files: Files,
+    loaded: ArcSwap<Loaded>,
+}
+
+/// What is in force; replaced whole.
+#[derive(Debug)]
+struct Loaded {
+    config: Arc<ServerConfig>,
+    /// The server's, leaf first; never empty.
+    chain: Vec<Certificate>,
+    /// `None` when clients show no certificates.
+    authorities: Option<Arc<Authorities>>,
+    /// Of the files that it is made from.
+    digest: Digest,
+}
+
+/// Why files cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file cannot be read.
+    #[error("{key}: {path}: {source}")]
+    Unreadable {
+        /// The key in the configuration.
+        key: &'static str,
+        /// Its value.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// A file is not PEM, or holds no key.
+    #[error("{key}: {path}: {source}")]
+    Pem {
+        /// The key in the configuration.
+        key: &'static str,
+        /// Its value.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: pem::Error,
+    },
+    /// A file that needs certificates has none.
+    #[error("{key}: {path} holds no certificate; certs/README.md says what belongs into it and where to get that")]
+    Empty {
+        /// The key in the configuration.
+        key: &'static str,
+        /// Its value.
+        path: PathBuf,
+    },
+    /// One of a file's certificates cannot be used.
+    #[error("{key}: {path}: certificate {position}: {reason}")]
+    Malformed {
+        /// The key in the configuration.
+        key: &'static str,
+        /// Its value.
+        path: PathBuf,
+        /// Counted from 1.
+        position: usize,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// One of the authorities cannot be used; in the reference server's words.
+    #[error("{key}: custom ca not properly loaded: {path}: certificate {position}: {reason}")]
+    BadAuthority {
+        /// The key in the configuration.
+        key: &'static str,
+        /// Its value.
+        path: PathBuf,
+        /// Counted from 1.
+        position: usize,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The server's certificate and key do not go together, or are not usable.
+    #[error("{}, {}: {source}", .files.cert, .files.key)]
+    ServerCertificate {
+        /// Both of them.
+        files: Box<Files>,
+        /// What rustls says.
+        source: rustls::Error,
+    },
+}
+
+impl Tls {
+    /// Loads the files, and says what they hold.
+    ///
+    /// # Errors
+    /// [`TlsError`] names the key and the file.
+    pub fn load(files: Files) -> Result<Self, TlsError> {
+        let loaded = Loaded::new(&files, &Contents::read(&files))?;
+        report::loaded("tls_loaded", files.listener, &loaded, certificate::now());
+        Ok(Self { loaded: ArcSwap::from_pointee(loaded), files })
+    }
+
+    /// What the next handshake uses.
+    #[must_use]
+    pub fn current(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.loaded.load().config)
+    }
+
+    /// Why no client can be let in at the moment, whatever it shows.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        self.loaded.load().authorities.as_ref()?.trouble(certificate::now())
+    }
+
+    /// Puts other contents of the files in force. Connections that exist are not touched.
+    ///
+    /// # Errors
+    /// As [`Self::load`]; everything is then as before.
+    fn replace(&self, contents: &Contents) -> Result<(), TlsError> {
+        let after = Arc::new(Loaded::new(&self.files, contents)?);
+        let before = self.loaded.swap(Arc::clone(&after));
+        report::loaded("tls_reloaded", self.files.listener, &after, certificate::now());
+        report::issuer(self.files.listener, &before.chain, &after.chain);
+        Ok(())
+    }
+}
+
+impl Loaded {
+    fn new(files: &Files, contents: &Contents) -> Result<Self, TlsError> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .expect("the default provider has suites for TLS 1.2 and 1.3");
+        let authorities = match files.clients.authorities() {
+            None => None,
+            Some(file) => {
+                let ders = certificates(file, contents.authorities(file)?)?;
+                Some(Arc::new(Authorities::new(file, &ders, files.clients.are_optional(), provider)?))
+            }
+        };
+        let builder = match &authorities {
+            None => builder.with_no_client_auth(),
+            Some(authorities) => builder.with_client_cert_verifier(Arc::clone(authorities) as _),
+        };
+        let ders = certificates(&files.cert, contents.cert(&files.cert)?)?;
+        let chain = parse_chain(&files.cert, &ders)?;
+        let config = builder
+            .with_single_cert(ders, private_key(&files.key, contents.key(&files.key)?)?)
+            .map_err(|source| TlsError::ServerCertificate { files: Box::new(files.clone()), source })?;
+        Ok(Self { config: Arc::new(finish(config)), chain, authorities, digest: contents.digest() })
+    }
+}
+
+fn finish(mut config: ServerConfig) -> ServerConfig {
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    // WebSockets need HTTP/1.1; offering h2 would only invite clients to a dead end.
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config
+}
+
+fn certificates(file: &File, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let ders = match CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>() {
+        Ok(ders) => ders,
+        Err(source) => return Err(file.bad_pem(source)),
+    };
+    if ders.is_empty() { Err(TlsError::Empty { key: file.key, path: file.path.clone() }) } else { Ok(ders) }
+}
+
+fn private_key(file: &File, pem: &[u8]) -> Result<PrivateKeyDer<'static>, TlsError> {
+    PrivateKeyDer::from_pem_slice(pem).map_err(|source| file.bad_pem(source))
+}
+
+fn parse_chain(file: &File, ders: &[CertificateDer<'_>]) -> Result<Vec<Certificate>, TlsError> {
+    let malformed =
+        |at, reason| TlsError::Malformed { key: file.key, path: file.path.clone(), position: at + 1, reason };
+    let parse =
+        |(at, der): (usize, &CertificateDer<'_>)| Certificate::parse(der).map_err(|reason| malformed(at, reason));
+    ders.iter().enumerate().map(parse).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -87,8 +87,8 @@ async fn names_each_dispatcher_that_does_not_deliver() {
     let server = start(Surface::Status).await;
     server.state.readiness.advance(Phase::Ready);
     *server.unhealthy.lock().unwrap() = vec![
-        Unhealthy { dispatcher: "kafka", reason: "all brokers down\nsince 5s".to_owned() },
-        Unhealthy { dispatcher: "sqlite", reason: "disk full".to_owned() },
+        Unhealthy { part: "kafka", reason: "all brokers down\nsince 5s".to_owned() },
+        Unhealthy { part: "sqlite", reason: "disk full".to_owned() },
     ];
     let expected = "kafka: all brokers down\\nsince 5s\nsqlite: disk full\n";
     assert_eq!(server.get("/readyz").await, answer(503, expected));

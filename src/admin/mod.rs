@@ -6,7 +6,7 @@
 //! | [`Surface::Metrics`] | `/metrics`, `/livez`, `/readyz` |
 //!
 //! `/livez` answers as long as the process can. `/readyz` answers 200 `ready`, or 503 with one reason a
-//! line while the server loads, drains, or has a dispatcher that does not deliver.
+//! line while the server loads, drains, has a dispatcher that does not deliver, or cannot verify any vehicle.
 
 mod readiness;
 mod routes;
@@ -33,11 +33,11 @@ pub enum Surface {
     Metrics,
 }
 
-/// Why and where a dispatcher does not deliver.
+/// Why vehicles would come in vain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unhealthy {
-    /// Its name.
-    pub dispatcher: &'static str,
+    /// The dispatcher that does not deliver, or the key of a file.
+    pub part: &'static str,
     /// In its own words.
     pub reason: String,
 }

@@ -42,7 +42,7 @@ async fn readyz(extract::State(state): Shared) -> (StatusCode, String) {
         phase => reasons.push(phase.label().to_owned()),
     }
     for unhealthy in (state.unhealthy)() {
-        reasons.push(format!("{}: {}", unhealthy.dispatcher, escape(unhealthy.reason.as_bytes(), REASON_BYTES)));
+        reasons.push(format!("{}: {}", unhealthy.part, escape(unhealthy.reason.as_bytes(), REASON_BYTES)));
     }
     if reasons.is_empty() {
         return (StatusCode::OK, Phase::Ready.label().to_owned());

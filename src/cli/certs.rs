@@ -127,7 +127,8 @@ mod tests {
             not_before: 0,
             not_after,
             sha256: sha256.to_owned(),
-            has_names: false,
+            names: Vec::new(),
+            issuer_key: None,
         }
     }
 

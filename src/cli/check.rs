@@ -106,7 +106,7 @@ fn check_server(tls: &Tls, now: i64, findings: &mut Findings) {
     for issuer in certificates.iter().skip(1).filter(|issuer| issuer.validity(now) != Validity::Valid) {
         findings.warn(format!("tls.server_cert: {}: {}", issuer.subject, issuer.describe_validity(now)));
     }
-    if !leaf.has_names {
+    if leaf.names.is_empty() {
         findings.warn(format!("tls.server_cert: {path}: no subject alternative name, so vehicles will refuse it"));
     }
     let Ok(key) = key else { return };

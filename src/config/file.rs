@@ -81,6 +81,8 @@ pub struct Tls {
     pub server_cert: Option<String>,
     /// PEM private key.
     pub server_key: Option<String>,
+    /// How often certificate files are looked at (ours).
+    pub reload_interval: Option<Duration>,
 }
 
 /// `rate_limit`.
@@ -259,6 +261,7 @@ impl Tls {
             ca_file: section.value("ca_file"),
             server_cert: section.value("server_cert"),
             server_key: section.value("server_key"),
+            reload_interval: section.duration("reload_interval"),
         }
     }
 }

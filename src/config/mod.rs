@@ -107,6 +107,8 @@ pub struct Tls {
     pub server_cert: PathBuf,
     /// PEM private key.
     pub server_key: PathBuf,
+    /// All certificate files, also those of other listeners, are looked at this often.
+    pub reload_interval: Duration,
 }
 
 /// Bounds of one connection.

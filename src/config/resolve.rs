@@ -59,7 +59,7 @@ pub fn resolve(mut file: file::FileConfig, env: &Env) -> Result<(Config, Vec<War
 fn tls(file: &file::FileConfig, problems: &mut Problems) -> Tls {
     let Some(tls) = &file.tls else {
         problems.error(ConfigError::NoTls);
-        return Tls { ca_file: PathBuf::new(), server_cert: PathBuf::new(), server_key: PathBuf::new() };
+        return tls_of(&file::Tls::default(), &mut Problems::default());
     };
     if file.use_default_eng_ca == Some(true) {
         problems.advise(
@@ -67,6 +67,14 @@ fn tls(file: &file::FileConfig, problems: &mut Problems) -> Tls {
             "no bundle comes with this server; tls.ca_file must hold the engineering bundle (see certs/README.md)",
         );
     }
+    tls_of(tls, problems)
+}
+
+fn tls_of(tls: &file::Tls, problems: &mut Problems) -> Tls {
+    // Renewals come in several files, and vehicles come back within seconds: two looks have to be short. Each is
+    // some small reads.
+    let reload_interval =
+        problems.duration("tls.reload_interval", tls.reload_interval, Duration::from_millis(100)..=HOUR, 2 * SECOND);
     let mut path = |key, value: &Option<String>, remedy| match value.as_deref() {
         Some(path) if !path.is_empty() => PathBuf::from(path),
         _ => {
@@ -83,6 +91,7 @@ fn tls(file: &file::FileConfig, problems: &mut Problems) -> Tls {
         ),
         server_cert: path("tls.server_cert", &tls.server_cert, "give the server's PEM certificate chain, leaf first"),
         server_key: path("tls.server_key", &tls.server_key, "give the server's PEM private key"),
+        reload_interval,
     }
 }
 

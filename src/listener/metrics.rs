@@ -7,6 +7,7 @@ use rustls::{AlertDescription, CertificateError, Error};
 
 use crate::config;
 use crate::identity::IdentityError;
+use crate::tls::OutOfDate;
 
 /// Pre-labelled handles.
 pub struct ListenerMetrics {
@@ -31,6 +32,8 @@ pub(super) enum Refusal {
     CertificateDates,
     /// Nobody in `tls.ca_file` has issued the client's certificate.
     UnknownIssuer,
+    /// The authority behind the client's certificate has expired or is not valid yet.
+    AuthorityDates,
     /// The client's certificate is wrong in another way.
     BadCertificate,
     /// The client does not accept ours.
@@ -44,13 +47,14 @@ pub(super) enum Refusal {
 }
 
 impl Refusal {
-    pub(super) const ALL: [Self; 11] = [
+    pub(super) const ALL: [Self; 12] = [
         Self::Accept,
         Self::Address,
         Self::HandshakeTimeout,
         Self::NoCertificate,
         Self::CertificateDates,
         Self::UnknownIssuer,
+        Self::AuthorityDates,
         Self::BadCertificate,
         Self::ServerCertificate,
         Self::Tls,
@@ -66,6 +70,7 @@ impl Refusal {
             Self::NoCertificate => "no_certificate",
             Self::CertificateDates => "certificate_dates",
             Self::UnknownIssuer => "unknown_issuer",
+            Self::AuthorityDates => "authority_dates",
             Self::BadCertificate => "bad_certificate",
             Self::ServerCertificate => "server_certificate_refused",
             Self::Tls => "tls",
@@ -88,6 +93,9 @@ impl Refusal {
                 | CertificateError::NotValidYetContext { .. },
             ) => Self::CertificateDates,
             Error::InvalidCertificate(CertificateError::UnknownIssuer) => Self::UnknownIssuer,
+            Error::InvalidCertificate(CertificateError::Other(other)) if other.0.is::<OutOfDate>() => {
+                Self::AuthorityDates
+            }
             Error::InvalidCertificate(_) => Self::BadCertificate,
             Error::AlertReceived(
                 AlertDescription::BadCertificate

@@ -39,6 +39,9 @@ const FAMILIES: &[(Kind, &str, &str)] = &[
     (Counter, "http_answered_total", "Connections that ended with a plain HTTP answer."),
     (Histogram, "handshake_seconds", "Time from accept to the end of the TLS handshake."),
     (Gauge, "limit", "A configured bound."),
+    (Gauge, "tls_days_left", "Days until a certificate in use ends, the soonest."),
+    (Gauge, "tls_authorities", "Authorities whose certificates let clients in, by state."),
+    (Counter, "tls_reload_total", "Attempts to put changed certificate files in force."),
     (Counter, "reliable_ack", "Acks sent after delivery."),
     (Counter, "reliable_ack_miss", "Deliveries whose vehicle was gone before its ack."),
     // Dispatchers, beyond those that are named after each of them.

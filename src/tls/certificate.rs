@@ -1,15 +1,19 @@
 //! One certificate, as people are told about it.
 
 use std::fmt::Write;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::{self, PemObject};
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
-use x509_parser::prelude::{FromDer, X509Certificate};
+use time::format_description::well_known::Rfc3339;
+use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Certificate};
 
 use crate::logging::escape;
 
+/// In seconds.
+const DAY: i64 = 86_400;
 /// Longest name that is shown, in bytes.
 const NAME_BYTES: usize = 200;
 
@@ -25,7 +29,9 @@ pub(crate) struct Certificate {
     /// Lower-case hexadecimal, without separators.
     pub(crate) sha256: String,
     /// DNS names and addresses that a server certificate is for.
-    pub(crate) has_names: bool,
+    pub(crate) names: Vec<String>,
+    /// Which key of its issuer has signed it, when it says so: authorities of the same name differ here.
+    pub(crate) issuer_key: Option<String>,
 }
 
 /// Where `now` lies.
@@ -62,21 +68,18 @@ impl Certificate {
         Ok((certificates, ders))
     }
 
-    fn parse(der: &[u8]) -> Result<Self, String> {
+    /// Of one certificate's DER; the error is in words.
+    pub(crate) fn parse(der: &[u8]) -> Result<Self, String> {
         let (_, certificate) = X509Certificate::from_der(der).map_err(|error| error.to_string())?;
         let validity = certificate.validity();
-        let sha256 = Sha256::digest(der).iter().fold(String::with_capacity(64), |mut hex, byte| {
-            // Writing to a string cannot fail.
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        });
         Ok(Self {
             subject: escape(certificate.subject().to_string().as_bytes(), NAME_BYTES),
             issuer: escape(certificate.issuer().to_string().as_bytes(), NAME_BYTES),
             not_before: validity.not_before.timestamp(),
             not_after: validity.not_after.timestamp(),
-            sha256,
-            has_names: matches!(certificate.subject_alternative_name(), Ok(Some(names)) if !names.value.general_names.is_empty()),
+            sha256: hex(&Sha256::digest(der)),
+            names: names(&certificate),
+            issuer_key: issuer_key(&certificate),
         })
     }
 
@@ -91,6 +94,11 @@ impl Certificate {
         }
     }
 
+    /// Whole days until it ends; negative when that has been.
+    pub(crate) fn days_left(&self, now: i64) -> i64 {
+        (self.not_after - now).div_euclid(DAY)
+    }
+
     /// In words, with the date that matters.
     pub(crate) fn describe_validity(&self, now: i64) -> String {
         match self.validity(now) {
@@ -101,9 +109,43 @@ impl Certificate {
     }
 }
 
+fn names(certificate: &X509Certificate<'_>) -> Vec<String> {
+    let Ok(Some(extension)) = certificate.subject_alternative_name() else { return Vec::new() };
+    let name = |name: &GeneralName<'_>| match name {
+        GeneralName::DNSName(name) => Some(escape(name.as_bytes(), NAME_BYTES)),
+        GeneralName::IPAddress(bytes) => match **bytes {
+            [a, b, c, d] => Some(Ipv4Addr::new(a, b, c, d).to_string()),
+            ref bytes => <[u8; 16]>::try_from(bytes).ok().map(|bytes| Ipv6Addr::from(bytes).to_string()),
+        },
+        _ => None,
+    };
+    extension.value.general_names.iter().filter_map(name).collect()
+}
+
+fn issuer_key(certificate: &X509Certificate<'_>) -> Option<String> {
+    certificate.extensions().iter().find_map(|extension| match extension.parsed_extension() {
+        ParsedExtension::AuthorityKeyIdentifier(issuer) => issuer.key_identifier.as_ref().map(|key| hex(key.0)),
+        _ => None,
+    })
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut hex, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}
+
 /// Seconds since the epoch.
 pub(crate) fn now() -> i64 {
     OffsetDateTime::now_utc().unix_timestamp()
+}
+
+/// Seconds since the epoch as RFC 3339, UTC.
+pub(crate) fn moment(timestamp: i64) -> String {
+    let time = OffsetDateTime::from_unix_timestamp(timestamp).ok();
+    time.and_then(|time| time.format(&Rfc3339).ok()).unwrap_or_else(|| timestamp.to_string())
 }
 
 fn date(timestamp: i64) -> String {

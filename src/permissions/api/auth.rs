@@ -11,24 +11,24 @@ use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::middleware::Next;
 use axum::response::Response;
-use rustls::ServerConfig;
 use rustls::pki_types::CertificateDer;
 use sha2::{Digest, Sha256};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::Api;
 use super::refusal::Refusal;
-use super::tls::{self, TlsError};
+use super::tls;
 use crate::config::{self, ApiToken};
 use crate::logging::escape;
 use crate::permissions::Actor;
+use crate::tls::{Tls, TlsError};
 
 /// How callers prove that they may: by the token, by a verified client certificate, or by either.
 #[derive(Debug)]
 pub struct Auth {
     token: Option<Token>,
     /// `None`: plain HTTP; for the loopback interface, or behind a proxy.
-    pub(super) tls: Option<Arc<ServerConfig>>,
+    pub(super) tls: Option<Arc<Tls>>,
 }
 
 /// Why nobody could call.
@@ -78,8 +78,14 @@ impl Auth {
         if token.is_none() && section.tls.as_ref().is_none_or(|files| files.client_ca.is_none()) {
             return Err(AuthError::NoWayIn);
         }
-        let tls = section.tls.as_ref().map(|files| tls::server_config(files, token.is_some())).transpose()?;
+        let tls = section.tls.as_ref().map(|files| tls::load(files, token.is_some())).transpose()?;
         Ok(Self { token, tls: tls.map(Arc::new) })
+    }
+
+    /// What is to be kept in step with its files.
+    #[must_use]
+    pub fn tls(&self) -> Option<&Arc<Tls>> {
+        self.tls.as_ref()
     }
 }
 

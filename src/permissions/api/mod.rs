@@ -35,7 +35,6 @@ use tokio::sync::Semaphore;
 pub use auth::{Auth, AuthError, MIN_TOKEN_BYTES, Token};
 pub use refusal::Code;
 pub use serve::serve;
-pub use tls::TlsError;
 
 use super::Authority;
 use super::Rules;

@@ -28,7 +28,7 @@ async fn connection(stream: TcpStream, address: SocketAddr, api: Arc<Api>, route
     let Some(tls) = &api.auth.tls else {
         return http::requests(stream, from(None), stop).await;
     };
-    match tokio::time::timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(Arc::clone(tls)).accept(stream)).await {
+    match tokio::time::timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(tls.current()).accept(stream)).await {
         Ok(Ok(stream)) => {
             let leaf = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
             let name = leaf.map(auth::name);
