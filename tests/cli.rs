@@ -170,6 +170,28 @@ fn checks_whether_certificates_have_expired() {
 }
 
 #[test]
+fn checks_the_certificates_of_the_admin_api_too() {
+    let folder = Folder::new(2100);
+    let other = Folder::new(2020);
+    for (name, as_name) in [("ca.pem", "client_ca.pem"), ("cert.pem", "api.pem")] {
+        folder.write(as_name, &fs::read_to_string(other.folder.path().join(name)).unwrap());
+    }
+    let text = fs::read_to_string(folder.folder.path().join("config.json")).unwrap();
+    let api = r#"{"permissions": {"mode": "enforce", "api": {"port": 1, "tls":
+        {"cert": "api.pem", "key": "key.pem", "client_ca": "client_ca.pem"}}}, "port""#;
+    folder.write("config.json", &text.replace("{\"port\"", api));
+    let checked = folder.run(&["check"]);
+    assert_eq!(checked.code, 64);
+    for text in [
+        "permissions.api.tls.client_ca: client_ca.pem: none of its certificates is valid today",
+        "permissions.api.tls.cert: api.pem: expired on 2020-01-01",
+        "permissions.api.tls.key: key.pem: not the key of permissions.api.tls.cert",
+    ] {
+        assert!(checked.stdout.contains(text), "{text} in {}", checked.stdout);
+    }
+}
+
+#[test]
 fn shows_and_refuses_a_bundle_that_is_not_the_makers() {
     let folder = Folder::new(2100);
     let verified = folder.run(&["certs", "verify", "ca.pem"]);

@@ -127,9 +127,11 @@ fn takes_every_limit_of_ours() {
         "kafka": {"bootstrap.servers": "b"},
         "kafka_options": {"max_unsettled": 4, "max_unsettled_bytes": 3_000_000, "connect_timeout": "5s"},
         "shutdown": {"drain": "1s", "deadline": "2s"}, "workers": {"threads": 3, "coalesce": "2ms"},
+        "tls": {"ca_file": "ca.pem", "server_cert": "cert.pem", "server_key": "key.pem", "reload_interval": "7s"},
         "connection_id_from_header": false, "connectivity_from_vehicles": true
     }));
     let (listener, session) = (config.listener, config.session);
+    assert_eq!(listener.tls.reload_interval, Duration::from_secs(7));
     assert_eq!((listener.handshake_timeout, listener.header_timeout), (Duration::from_secs(1), Duration::from_secs(2)));
     assert_eq!((listener.max_connections, listener.max_connections_per_address, listener.max_handshakes), (3, 4, 5));
     assert_eq!((session.max_message_bytes, session.max_frame_bytes, session.max_fragments), (6, 7, 8));
@@ -163,7 +165,7 @@ fn fits_defaults_to_what_is_given() {
 #[test]
 fn reports_all_mistakes_at_once() {
     let text = json!({
-        "port": 70000, "status_port": 99999, "ack": "sometimes", "tls": {"server_cert": "", "server_key": "k"},
+        "port": 70000, "status_port": 99999, "ack": "sometimes", "tls": {"server_cert": "", "server_key": "k", "reload_interval": "1ms"},
         "records": {"V": [], "alerts": ["kafak"], "errors": ["kafka"]}, "log_level": 3,
         "rate_limit": {"enabled": true, "over_limit": "panic"},
         "limits": {"idle_timeout": "10s", "ping_interval": "10s", "max_connections": 0, "max_frame_bytes": 10},
@@ -178,6 +180,7 @@ fn reports_all_mistakes_at_once() {
          (did you mean \"kafka\"?)",
         "expected Kafka to be configured",
         "tls.server_cert: missing; give the server's PEM certificate chain, leaf first",
+        "tls.reload_interval: 1ms is out of range, allowed is 100ms to 3600s",
         "port: 70000 is out of range, allowed is 0 to 65535",
         "status_port: 99999 is out of range, allowed is 1 to 65535",
         "limits.max_connections: 0 is out of range, allowed is 1 to 10000000",
@@ -195,7 +198,7 @@ fn reports_all_mistakes_at_once() {
         assert!(found.iter().any(|error| error == expected), "{expected} in {found:#?}");
     }
     assert!(found.iter().any(|error| error.starts_with("tls.ca_file: missing;") && error.contains("certs/README.md")));
-    assert_eq!(found.len(), 19, "{found:#?}");
+    assert_eq!(found.len(), 20, "{found:#?}");
 }
 
 #[test]

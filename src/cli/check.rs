@@ -13,7 +13,7 @@ use rustls::{Error, InconsistentKeys};
 
 use super::findings::Findings;
 use super::{EXIT_CONFIG, say};
-use crate::config::{self, Config, Env, Tls};
+use crate::config::{self, Config, Env};
 use crate::tls::certificate::{self, Certificate, Validity};
 
 pub(super) fn run(file: &Path) -> ExitCode {
@@ -26,7 +26,7 @@ pub(super) fn run(file: &Path) -> ExitCode {
     };
     let mut findings = Findings::about(file);
     findings.warnings.extend(warnings.iter().map(ToString::to_string));
-    check_certificates(&config.listener.tls, certificate::now(), &mut findings);
+    check_certificates(&config, certificate::now(), &mut findings);
     #[cfg(feature = "kafka")]
     check_kafka(&config, &mut findings);
     say(&findings.report());
@@ -67,55 +67,64 @@ fn check_kafka(config: &Config, findings: &mut Findings) {
     }
 }
 
-fn check_certificates(tls: &Tls, now: i64, findings: &mut Findings) {
-    check_authorities(&tls.ca_file, now, findings);
-    check_server(tls, now, findings);
+/// Of the vehicles' port, and of the permissions API.
+fn check_certificates(config: &Config, now: i64, findings: &mut Findings) {
+    let tls = &config.listener.tls;
+    check_authorities("tls.ca_file", &tls.ca_file, now, findings);
+    check_server(("tls.server_cert", &tls.server_cert), ("tls.server_key", &tls.server_key), now, findings);
+    let api = config.permissions.as_ref().and_then(|permissions| permissions.api.as_ref()?.tls.as_ref());
+    let Some(api) = api else { return };
+    if let Some(path) = &api.client_ca {
+        check_authorities("permissions.api.tls.client_ca", path, now, findings);
+    }
+    check_server(("permissions.api.tls.cert", &api.cert), ("permissions.api.tls.key", &api.key), now, findings);
 }
 
-fn check_authorities(path: &Path, now: i64, findings: &mut Findings) {
+fn check_authorities(key: &str, path: &Path, now: i64, findings: &mut Findings) {
     let certificates = match Certificate::read(path) {
         Ok((certificates, _)) => certificates,
-        Err(error) => return findings.error(format!("tls.ca_file: {}: {error}", path.display())),
+        Err(error) => return findings.error(format!("{key}: {}: {error}", path.display())),
     };
     if certificates.is_empty() {
-        return findings.error(format!("tls.ca_file: custom ca not properly loaded: {}", path.display()));
+        return findings.error(format!("{key}: custom ca not properly loaded: {}", path.display()));
     }
     let invalid: Vec<_> = certificates.iter().filter(|one| one.validity(now) != Validity::Valid).collect();
     if invalid.len() == certificates.len() {
-        findings.error(format!("tls.ca_file: {}: none of its certificates is valid today", path.display()));
+        findings.error(format!("{key}: {}: none of its certificates is valid today", path.display()));
     }
     for certificate in invalid {
-        findings.warn(format!("tls.ca_file: {}: {}", certificate.subject, certificate.describe_validity(now)));
+        findings.warn(format!("{key}: {}: {}", certificate.subject, certificate.describe_validity(now)));
     }
 }
 
-fn check_server(tls: &Tls, now: i64, findings: &mut Findings) {
-    let path = tls.server_cert.display();
-    let key = PrivateKeyDer::from_pem_file(&tls.server_key)
-        .map_err(|error| findings.error(format!("tls.server_key: {}: {error}", tls.server_key.display())));
-    let (certificates, ders) = match Certificate::read(&tls.server_cert) {
+/// A chain and its private key, each with its key in the configuration.
+fn check_server(chain: (&str, &Path), private: (&str, &Path), now: i64, findings: &mut Findings) {
+    let ((name, path), (key_name, key_path)) = ((chain.0, chain.1.display()), (private.0, private.1.display()));
+    let key = PrivateKeyDer::from_pem_file(private.1)
+        .map_err(|error| findings.error(format!("{key_name}: {key_path}: {error}")));
+    let (certificates, ders) = match Certificate::read(chain.1) {
         Ok(read) => read,
-        Err(error) => return findings.error(format!("tls.server_cert: {path}: {error}")),
+        Err(error) => return findings.error(format!("{name}: {path}: {error}")),
     };
     let Some(leaf) = certificates.first() else {
-        return findings.error(format!("tls.server_cert: {path}: no certificate in this file"));
+        return findings.error(format!("{name}: {path}: no certificate in this file"));
     };
     if leaf.validity(now) != Validity::Valid {
-        findings.error(format!("tls.server_cert: {path}: {}", leaf.describe_validity(now)));
+        findings.error(format!("{name}: {path}: {}", leaf.describe_validity(now)));
     }
     for issuer in certificates.iter().skip(1).filter(|issuer| issuer.validity(now) != Validity::Valid) {
-        findings.warn(format!("tls.server_cert: {}: {}", issuer.subject, issuer.describe_validity(now)));
+        findings.warn(format!("{name}: {}: {}", issuer.subject, issuer.describe_validity(now)));
     }
     if leaf.names.is_empty() {
-        findings.warn(format!("tls.server_cert: {path}: no subject alternative name, so vehicles will refuse it"));
+        findings.warn(format!("{name}: {path}: no subject alternative name, so clients will refuse it"));
     }
     let Ok(key) = key else { return };
     let matches = any_supported_type(&key).and_then(|key| CertifiedKey::new(ders, key).keys_match());
     match matches {
         Err(Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
-            findings.error(format!("tls.server_key: {}: not the key of tls.server_cert", tls.server_key.display()));
+            findings.error(format!("{key_name}: {key_path}: not the key of {name}"));
         }
-        Err(error) => findings.error(format!("tls.server_key: {}: {error}", tls.server_key.display())),
+        Err(error) => findings.error(format!("{key_name}: {key_path}: {error}")),
         Ok(()) => {}
     }
 }
