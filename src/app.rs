@@ -1,20 +1,17 @@
 //! The application: builds each stage once, binds every port before it serves, runs, and drains in
 //! pipe order.
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use metrics::gauge;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::admin::{self, Phase, Readiness, Surface, Unhealthy};
-use crate::config::{self, Config, DispatcherName, InFlight};
-use crate::dispatch::{self, ConnectError, Dispatcher, DispatcherMetrics, Health, Route, Target};
+use crate::config::{self, Config};
+use crate::dispatch::{ConnectError, Targets};
 use crate::listener::{self, Listener};
 use crate::logging::RateLimited;
 use crate::metrics::Metrics;
@@ -29,7 +26,7 @@ use crate::tls::{Tls, TlsError, Watcher};
 /// Everything that is needed to serve, with its ports bound.
 pub struct App {
     listener: Listener,
-    dispatchers: Vec<Arc<dyn Dispatcher>>,
+    targets: Arc<Targets>,
     certificates: Watcher,
     /// SIGHUP: the certificates are loaded again.
     hang_up: Signal,
@@ -117,7 +114,7 @@ pub async fn run(config: Config) -> Result<(), AppError> {
         app = App::build(config) => app?,
         () = signals.next() => return Ok(()),
     };
-    let dispatchers = built.dispatchers.clone();
+    let targets = Arc::clone(&built.targets);
     let shutdown = built.shutdown.clone();
     let mut serving = std::pin::pin!(built.serve());
     tokio::select! {
@@ -129,18 +126,14 @@ pub async fn run(config: Config) -> Result<(), AppError> {
     tokio::select! {
         () = serving => Ok(()),
         () = signals.next() => {
-            let unsettled = dispatchers.iter().map(|dispatcher| dispatcher.outbox().used().records).sum();
-            Err(AppError::Interrupted { unsettled })
+            Err(AppError::Interrupted { unsettled: targets.unsettled() })
         }
     }
 }
 
 impl fmt::Debug for App {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("App")
-            .field("listener", &self.listener)
-            .field("dispatchers", &self.dispatchers)
-            .finish_non_exhaustive()
+        f.debug_struct("App").field("listener", &self.listener).field("targets", &self.targets).finish_non_exhaustive()
     }
 }
 
@@ -159,10 +152,8 @@ impl App {
         let admin = Admin::start(&config, Arc::clone(&metrics), Arc::clone(&tls), Arc::clone(&connected)).await?;
 
         let topics = Topics::new(config.routes.iter().map(|route| route.topic.as_str()));
-        let targets = connect(&config, &topics, &metrics).await?;
-        let dispatchers: Vec<_> = targets.values().map(|target| Arc::clone(&target.dispatcher)).collect();
-        dispatchers.iter().for_each(|dispatcher| sample_outbox(dispatcher, &metrics));
-        let _ = connected.set(dispatchers.clone());
+        let targets = Arc::new(Targets::connect(&config, &topics, &metrics).await?);
+        let _ = connected.set(Arc::clone(&targets));
 
         let shutdown = Shutdown::new(config.shutdown);
         let consent = Consent::open(config.permissions.as_ref(), &metrics, &admin.stop).await?;
@@ -170,7 +161,7 @@ impl App {
         let mut certificates = Watcher::new(config.listener.tls.reload_interval);
         std::iter::once(&tls).chain(&consent.tls).for_each(|tls| certificates.add(tls, &metrics));
         let listener = metrics.scope(|| Listener::new(port, config.listener, tls, Arc::new(pipeline)));
-        Ok(Self { listener, dispatchers, certificates, hang_up, shutdown, consent, admin })
+        Ok(Self { listener, targets, certificates, hang_up, shutdown, consent, admin })
     }
 
     /// Where vehicles connect to.
@@ -183,7 +174,7 @@ impl App {
 
     /// Serves until the shutdown starts, then drains: sessions, dispatchers, and at last the admin side.
     pub async fn serve(self) {
-        let Self { listener, dispatchers, certificates, hang_up, shutdown, consent, admin } = self;
+        let Self { listener, targets, certificates, hang_up, shutdown, consent, admin } = self;
         // Ready first: whoever reads the line may look at once.
         admin.state.readiness.advance(Phase::Ready);
         if let Ok(address) = listener.local_addr() {
@@ -198,7 +189,7 @@ impl App {
             }
         };
         tokio::join!(listener.run(), draining);
-        close(&dispatchers, Instant::now() + shutdown.remaining().mul_f64(DELIVERY)).await;
+        targets.close(Instant::now() + shutdown.remaining().mul_f64(DELIVERY)).await;
         upkeep.abort();
         admin.stop().await;
         consent.close().await;
@@ -206,38 +197,15 @@ impl App {
     }
 }
 
-/// Connects every dispatcher that a route uses, in the order of the configuration's names.
-async fn connect(
-    config: &Config,
-    topics: &Topics,
-    metrics: &Metrics,
-) -> Result<BTreeMap<DispatcherName, Target>, ConnectError> {
-    let mut targets = BTreeMap::new();
-    for name in config.routes.iter().flat_map(|route| &route.dispatchers) {
-        if targets.contains_key(name) {
-            continue;
-        }
-        let handles = metrics.scope(|| Arc::new(DispatcherMetrics::register(*name, topics)));
-        let mut connecting = std::pin::pin!(dispatch::connect(*name, &config.dispatchers, topics));
-        // Each poll in the scope: a dispatcher may register metrics of its own wherever it likes.
-        let dispatcher = std::future::poll_fn(|cx| metrics.scope(|| connecting.as_mut().poll(cx))).await?;
-        targets.insert(*name, Target { dispatcher, metrics: handles });
-    }
-    Ok(targets)
-}
-
 fn pipeline(
     config: &Config,
     topics: Topics,
-    targets: &BTreeMap<DispatcherName, Target>,
+    targets: &Targets,
     consent: &Consent,
     metrics: &Metrics,
     shutdown: &Shutdown,
 ) -> Pipeline {
-    let routes = config.routes.iter().map(|route| {
-        let targets = route.dispatchers.iter().map(|name| targets[name].clone()).collect();
-        (route.topic.as_str(), Route::new(targets, route.ack))
-    });
+    let routes = config.routes.iter().map(|route| (route.topic.as_str(), targets.route(route)));
     Pipeline {
         permissions: Arc::clone(&consent.permissions),
         policy: Policy::new(Routes::new(&topics, routes), &config.policy),
@@ -254,36 +222,6 @@ fn pipeline(
 /// The dispatchers' part of the time that is left for them and for what comes after: settling as lost what they could
 /// not deliver, and closing the plain-HTTP side.
 const DELIVERY: f64 = 0.9;
-
-/// Shows how full a dispatcher is, read at each scrape so that it cannot drift.
-fn sample_outbox(dispatcher: &Arc<dyn Dispatcher>, metrics: &Metrics) {
-    let name = dispatcher.name().label();
-    let gauges = |records: &'static str, bytes: &'static str| {
-        let [records, bytes] = metrics.scope(|| [records, bytes].map(|family| gauge!(family, "dispatcher" => name)));
-        #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
-        move |bound: InFlight| {
-            records.set(bound.records as f64);
-            bytes.set(bound.bytes as f64);
-        }
-    };
-    gauges("dispatcher_unsettled_limit", "dispatcher_unsettled_bytes_limit")(dispatcher.outbox().limit());
-    let used = gauges("dispatcher_unsettled_records", "dispatcher_unsettled_bytes");
-    let dispatcher = Arc::clone(dispatcher);
-    metrics.on_scrape(Box::new(move || used(dispatcher.outbox().used())));
-}
-
-/// Closes all dispatchers at the same time.
-async fn close(dispatchers: &[Arc<dyn Dispatcher>], deadline: Instant) {
-    futures_util::future::join_all(dispatchers.iter().map(|dispatcher| async move {
-        tracing::info!(activity = true, dispatcher = dispatcher.name().label(), "attempting_to_close");
-        dispatcher.close(deadline).await;
-        let unsettled = dispatcher.outbox().used().records;
-        if unsettled > 0 {
-            tracing::error!(dispatcher = dispatcher.name().label(), unsettled, "producer_close_error");
-        }
-    }))
-    .await;
-}
 
 impl Consent {
     /// Returns when the grants are loaded: no vehicle is accepted before.
@@ -324,11 +262,11 @@ impl Admin {
         config: &Config,
         metrics: Arc<Metrics>,
         tls: Arc<Tls>,
-        connected: Arc<OnceLock<Vec<Arc<dyn Dispatcher>>>>,
+        connected: Arc<OnceLock<Arc<Targets>>>,
     ) -> Result<Self, admin::BindError> {
         let state = Arc::new(admin::State {
             readiness: Readiness::default(),
-            unhealthy: Box::new(move || unhealthy(&tls, connected.get().map_or(&[], Vec::as_slice))),
+            unhealthy: Box::new(move || unhealthy(&tls, connected.get())),
             metrics,
         });
         let mut admin = Self { state, stop: Shutdown::new(config.shutdown), tasks: Vec::new() };
@@ -359,12 +297,10 @@ impl Admin {
     }
 }
 
-fn unhealthy(tls: &Tls, dispatchers: &[Arc<dyn Dispatcher>]) -> Vec<Unhealthy> {
+fn unhealthy(tls: &Tls, targets: Option<&Arc<Targets>>) -> Vec<Unhealthy> {
     let trouble = tls.trouble().map(|reason| Unhealthy { part: "tls.ca_file", reason });
-    let stuck = dispatchers.iter().filter_map(|dispatcher| match dispatcher.health() {
-        Health::Healthy => None,
-        Health::Unhealthy(reason) => Some(Unhealthy { part: dispatcher.name().label(), reason }),
-    });
+    let stuck = targets.into_iter().flat_map(|targets| targets.trouble());
+    let stuck = stuck.map(|(dispatcher, reason)| Unhealthy { part: dispatcher.label(), reason });
     trouble.into_iter().chain(stuck).collect()
 }
 

@@ -31,6 +31,7 @@ pub mod policy;
 pub mod dispatch;
 
 pub mod admin;
+pub mod backoff;
 pub mod cli;
 pub mod config;
 pub mod http;

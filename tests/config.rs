@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use fleet_telemetry::config::file::FileConfig;
 use fleet_telemetry::config::{
-    AckRule, Config, DispatcherName, Env, InFlight, LoadError, OverLimit, Problems, RateLimit, Warning,
+    AckRule, Config, DispatcherName, Env, InFlight, LoadError, OverLimit, Problems, RateLimit, Start, Target, Warning,
+    WhenFull,
 };
 use fleet_telemetry::config::{load, resolve};
 use proptest::prelude::{any, prop, proptest};
@@ -150,6 +151,40 @@ fn takes_every_limit_of_ours() {
     assert_eq!(kafka.connect_timeout, Duration::from_secs(5));
     assert_eq!((config.shutdown.drain, config.shutdown.deadline), (Duration::from_secs(1), Duration::from_secs(2)));
     assert_eq!((config.workers.threads, config.workers.coalesce), (3, Duration::from_millis(2)));
+}
+
+#[test]
+fn treats_dispatchers_as_each_section_says() {
+    let config = config(json!({
+        "records": {"V": ["kafka", "sqlite", "logger"], "alerts": ["logger"]},
+        "reliable_ack_sources": {"V": "sqlite"},
+        "kafka": {"bootstrap.servers": "b"}, "kafka_options": {"start": "retry", "when_full": "drop"},
+        "sqlite": {"start": "required", "when_full": "wait"}
+    }));
+    let targets = config.dispatchers.targets;
+    let kafka = Target { when_full: WhenFull::Drop, start: Start::Retry };
+    assert_eq!(targets[&DispatcherName::Kafka], kafka);
+    assert_eq!(targets[&DispatcherName::Sqlite], Target::default());
+    assert_eq!(targets[&DispatcherName::Logger], Target::default());
+}
+
+#[test]
+fn refuses_to_drop_what_an_ack_depends_on_and_to_wait_for_what_none_does() {
+    let text = json!({
+        "port": 1, "tls": {"ca_file": "c", "server_cert": "s", "server_key": "k"},
+        "records": {"V": ["sqlite", "logger"]},
+        "sqlite": {"when_full": "drop"}, "logger": {"when_full": "wait", "start": "later"}
+    });
+    let found = errors_of(&text.to_string());
+    for expected in [
+        "sqlite.when_full: \"drop\" cannot be: the acks of records.V depend on sqlite, so it cannot drop any of them; \
+         leave it out",
+        "logger.when_full: \"wait\" cannot be: the acks of records.V do not depend on logger, so it must not delay \
+         them; leave it out",
+        "logger.start: unknown value \"later\", allowed are required, retry",
+    ] {
+        assert!(found.iter().any(|error| error == expected), "no {expected:?} in {found:#?}");
+    }
 }
 
 #[test]

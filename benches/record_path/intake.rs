@@ -37,10 +37,8 @@ impl Rig {
         let (config, _) = config::resolve(file, &Env::default()).expect("a valid configuration");
         let topics = Topics::new([]);
         let sink = Arc::new(Sink { outbox: Outbox::new(Outbox::MOST), held: Mutex::new(Vec::with_capacity(HELD)) });
-        let target = with_local_recorder(&Counting, || Target {
-            dispatcher: sink.clone(),
-            metrics: Arc::new(DispatcherMetrics::register(sink.name(), &topics)),
-        });
+        let handles = with_local_recorder(&Counting, || DispatcherMetrics::register(sink.name(), &topics));
+        let target = Target::new(sink.clone(), Arc::new(handles));
         let route = routed.then(|| ("V", Route::new(vec![target], AckRule::AllDurable)));
         let pipeline = Pipeline {
             permissions: Arc::new(permissions),

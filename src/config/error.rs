@@ -149,6 +149,16 @@ pub enum ConfigError {
         /// With which other one, and why.
         problem: String,
     },
+    /// A value that would break a promise of another one.
+    #[error("{key}: \"{value}\" cannot be: {why}")]
+    Policy {
+        /// The key's path.
+        key: String,
+        /// Its value.
+        value: String,
+        /// Which promise, and the remedy.
+        why: String,
+    },
     /// An environment variable.
     #[error("environment variable {name}: \"{value}\" is not one of {allowed}")]
     Environment {

@@ -12,6 +12,7 @@ use super::section::Section;
 
 pub use super::kafka::KafkaValue;
 pub use super::permissions::file as permissions;
+pub use super::targets::FileTarget;
 
 /// A configuration file, read but not judged.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -114,11 +115,15 @@ pub struct Monitoring {
 pub struct Logger {
     /// Each value of `V` becomes an object that names its type.
     pub verbose: Option<bool>,
+    /// As for every dispatcher.
+    pub target: FileTarget,
 }
 
 /// `kafka_options`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KafkaOptions {
+    /// As for every dispatcher.
+    pub target: FileTarget,
     /// Records taken and not confirmed.
     pub max_unsettled: Option<i64>,
     /// Their bytes.
@@ -130,6 +135,8 @@ pub struct KafkaOptions {
 /// `sqlite`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sqlite {
+    /// As for every dispatcher.
+    pub target: FileTarget,
     /// The database file.
     pub path: Option<String>,
     /// Records older than this are removed.
@@ -294,13 +301,14 @@ impl Monitoring {
 
 impl Logger {
     fn read(section: &mut Section<'_>) -> Self {
-        Self { verbose: section.value("verbose") }
+        Self { verbose: section.value("verbose"), target: FileTarget::read(section) }
     }
 }
 
 impl KafkaOptions {
     fn read(section: &mut Section<'_>) -> Self {
         Self {
+            target: FileTarget::read(section),
             max_unsettled: section.value("max_unsettled"),
             max_unsettled_bytes: section.value("max_unsettled_bytes"),
             connect_timeout: section.duration("connect_timeout"),
@@ -311,6 +319,7 @@ impl KafkaOptions {
 impl Sqlite {
     fn read(section: &mut Section<'_>) -> Self {
         Self {
+            target: FileTarget::read(section),
             path: section.value("path"),
             max_age: section.duration("max_age"),
             max_bytes: section.value("max_bytes"),

@@ -16,6 +16,7 @@ pub mod resolve;
 mod routes;
 mod section;
 mod syntax;
+mod targets;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -28,6 +29,7 @@ pub use error::{ConfigError, LoadError, Problems, Warning};
 pub use permissions::{ApiTls, ApiToken, PermissionStore, Permissions, PermissionsApi};
 pub use resolve::resolve;
 pub use syntax::SyntaxError;
+pub use targets::{Start, Target, WhenFull};
 
 /// Reads, resolves and checks a configuration file.
 ///
@@ -280,6 +282,8 @@ pub struct Dispatchers {
     pub sqlite: Option<Sqlite>,
     /// Log lines.
     pub logger: Logger,
+    /// How each is treated; [`Target::default`] for one that is not there.
+    pub targets: BTreeMap<DispatcherName, Target>,
 }
 
 /// Kafka.

@@ -10,7 +10,7 @@ use super::error::{ConfigError, Problems, Warning};
 use super::limits::{DAY, HOUR, MINUTE, SECOND};
 use super::{
     Admin, Config, DispatcherName, Dispatchers, Env, InFlight, Kafka, Log, Logger, OverLimit, Policy, RateLimit, Route,
-    Shutdown, Sqlite, Tls, file, kafka, limits, permissions, routes,
+    Shutdown, Sqlite, Tls, file, kafka, limits, permissions, routes, targets,
 };
 
 /// The values of `log_level`.
@@ -132,6 +132,15 @@ fn dispatchers(
         kafka: kafka.filter(|_| uses(DispatcherName::Kafka)),
         sqlite: sqlite(&file.sqlite, problems).filter(|_| uses(DispatcherName::Sqlite)),
         logger: Logger { verbose: file.logger.verbose.unwrap_or(false) },
+        targets: targets::resolve(
+            [
+                (DispatcherName::Kafka, "kafka_options", &file.kafka_options.target),
+                (DispatcherName::Sqlite, "sqlite", &file.sqlite.target),
+                (DispatcherName::Logger, "logger", &file.logger.target),
+            ],
+            routes,
+            problems,
+        ),
     }
 }
 

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use super::receipt::Joint;
 use super::{Dispatcher, DispatcherMetrics, Full, Outlet, Receipt};
-use crate::config::{AckRule, DispatcherName};
+use crate::config::{AckRule, WhenFull};
 use crate::record::Record;
 
 /// Where records of one type go, and which of those decide about the ack.
 #[derive(Debug)]
 pub struct Route {
+    /// Those that the ack does not depend on come first.
     targets: Box<[Target]>,
     deciders: usize,
 }
@@ -21,6 +22,8 @@ pub struct Target {
     pub dispatcher: Arc<dyn Dispatcher>,
     /// Its metrics.
     pub metrics: Arc<DispatcherMetrics>,
+    /// Where no ack depends on a dispatcher.
+    pub when_full: WhenFull,
 }
 
 /// A record that some dispatcher has no room for yet. Offer it again before any later record of its vehicle.
@@ -34,9 +37,18 @@ pub struct Blocked {
 }
 
 impl Target {
-    fn hand(&self, record: &Record, receipt: Receipt) -> Result<(), Full> {
-        self.dispatcher.dispatch(record, receipt)?;
-        self.metrics.handed(record.kind(), record.payload().len());
+    /// A dispatcher whose metrics are `metrics`, treated by default.
+    #[must_use]
+    pub fn new(dispatcher: Arc<dyn Dispatcher>, metrics: Arc<DispatcherMetrics>) -> Self {
+        Self { dispatcher, metrics, when_full: WhenFull::default() }
+    }
+
+    fn hand(&self, record: &Record, receipt: Receipt, when_full: WhenFull) -> Result<(), Full> {
+        match (self.dispatcher.dispatch(record, receipt), when_full) {
+            (Ok(()), _) => self.metrics.handed(record.kind(), record.payload().len()),
+            (Err(full), WhenFull::Wait) => return Err(full),
+            (Err(Full(receipt)), WhenFull::Drop) => receipt.skipped(),
+        }
         Ok(())
     }
 }
@@ -53,15 +65,14 @@ impl Route {
     /// `targets` in the order of the configuration.
     #[must_use]
     pub fn new(targets: Vec<Target>, ack: AckRule) -> Self {
-        let decides = |name: DispatcherName| match ack {
-            AckRule::OnReceipt => false,
-            AckRule::AllDurable => name.is_durable(),
-            AckRule::By(decider) => name == decider,
-        };
         // Deciders last: when the ack comes, the others already have the record.
         let (deciders, mut ordered): (Vec<_>, Vec<_>) =
-            targets.into_iter().partition(|target| decides(target.dispatcher.name()));
+            targets.into_iter().partition(|target| ack.depends_on(target.dispatcher.name()));
         let count = deciders.len();
+        if count > 0 {
+            // Whoever the ack does not depend on must not delay it.
+            ordered.iter_mut().for_each(|target| target.when_full = WhenFull::Drop);
+        }
         ordered.extend(deciders);
         Self { targets: ordered.into(), deciders: count }
     }
@@ -92,7 +103,7 @@ impl Route {
     #[expect(clippy::boxed_local, reason = "the box goes back and forth between `Blocked` and the session")]
     pub fn resume(&self, blocked: Box<Blocked>, outlet: Option<&Arc<Outlet>>) -> Result<(), Box<Blocked>> {
         let Blocked { record, at, receipt, joint } = *blocked;
-        match self.targets[at].hand(&record, receipt) {
+        match self.targets[at].hand(&record, receipt, self.when_full(at)) {
             Ok(()) => self.hand_off(&record, at + 1, joint, outlet),
             Err(Full(receipt)) => Err(Box::new(Blocked { record, at, receipt, joint })),
         }
@@ -104,6 +115,14 @@ impl Route {
         Arc::clone(&self.targets[blocked.at].dispatcher)
     }
 
+    fn decides(&self, at: usize) -> bool {
+        at >= self.targets.len() - self.deciders
+    }
+
+    fn when_full(&self, at: usize) -> WhenFull {
+        if self.decides(at) { WhenFull::Wait } else { self.targets[at].when_full }
+    }
+
     fn hand_off(
         &self,
         record: &Record,
@@ -113,13 +132,12 @@ impl Route {
     ) -> Result<(), Box<Blocked>> {
         for at in from..self.targets.len() {
             let target = &self.targets[at];
-            let decides = at >= self.targets.len() - self.deciders;
-            let receipt = match (outlet.filter(|_| decides), &joint) {
+            let receipt = match (outlet.filter(|_| self.decides(at)), &joint) {
                 (None, _) => Receipt::unobserved(record, &target.metrics),
                 (Some(_), Some(joint)) => Receipt::joint(record, &target.metrics, joint),
                 (Some(outlet), None) => Receipt::direct(record, &target.metrics, outlet),
             };
-            if let Err(Full(receipt)) = target.hand(record, receipt) {
+            if let Err(Full(receipt)) = target.hand(record, receipt, self.when_full(at)) {
                 return Err(Box::new(Blocked { record: record.clone(), at, receipt, joint }));
             }
         }

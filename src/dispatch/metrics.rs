@@ -15,6 +15,7 @@ pub struct DispatcherMetrics {
     kinds: Box<[PerKind]>,
     errors: Counter,
     dropped: Counter,
+    skipped: Counter,
     delivery_seconds: Histogram,
     error_log: RateLimited,
 }
@@ -72,6 +73,7 @@ impl DispatcherMetrics {
                 _ => Counter::noop(),
             },
             dropped: counter!("dispatcher_dropped_receipts_total", "dispatcher" => name),
+            skipped: counter!("dispatcher_full_drops_total", "dispatcher" => name),
             delivery_seconds: histogram!("delivery_seconds", "dispatcher" => name),
             error_log: RateLimited::default(),
         }
@@ -106,6 +108,14 @@ impl DispatcherMetrics {
     pub(super) fn dropped(&self, kind: RecordKind) {
         self.dropped.increment(1);
         self.failed(kind, &DispatchError::Closed);
+    }
+
+    /// A record for which there was no room.
+    pub(super) fn skipped(&self) {
+        self.skipped.increment(1);
+        if let Some(skipped) = self.error_log.permit() {
+            tracing::warn!(dispatcher = self.dispatcher.label(), skipped, "dispatcher_full_record_dropped");
+        }
     }
 
     pub(super) fn ack_returned(&self, kind: RecordKind, reached: bool) {

@@ -6,12 +6,16 @@
 pub mod fan_out;
 #[cfg(feature = "kafka")]
 pub mod kafka;
+mod late;
 pub mod logger;
 pub mod metrics;
 pub mod outbox;
 pub mod receipt;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
+mod targets;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,9 +24,11 @@ use std::time::Instant;
 use futures_util::future::BoxFuture;
 
 pub use fan_out::{Blocked, Route, Target};
+pub use late::Late;
 pub use metrics::DispatcherMetrics;
 pub use outbox::Outbox;
 pub use receipt::{Outcome, Outlet, Receipt, Settled};
+pub use targets::Targets;
 
 use crate::config::DispatcherName;
 use crate::record::{Record, Topics};

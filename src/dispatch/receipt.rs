@@ -206,6 +206,13 @@ impl Receipt {
         self.settle(Outcome::Lost);
     }
 
+    /// There was no room for the record, and nobody waits for what becomes of it here.
+    pub(super) fn skipped(mut self) {
+        debug_assert!(matches!(self.home, Home::Nobody), "a record that an ack depends on is never left out");
+        self.metrics.skipped();
+        self.settle(Outcome::Lost);
+    }
+
     fn settle(&mut self, outcome: Outcome) {
         self.settled = true;
         // Before the session learns of it: it may offer its next record at once.

@@ -49,6 +49,7 @@ const FAMILIES: &[(Kind, &str, &str)] = &[
     (Counter, "kafka_unconfirmed_total", "Records sent again because no broker had confirmed them."),
     (Gauge, "kafka_produce_queue_size", "Work that waits in the Kafka client."),
     (Gauge, "dispatcher_unsettled_records", "Records that a dispatcher has taken and not yet settled."),
+    (Counter, "dispatcher_full_drops_total", "Records that a full dispatcher did not get; no ack depended on it."),
     (Gauge, "dispatcher_unsettled_limit", "How many of those a dispatcher may hold."),
     (Gauge, "dispatcher_unsettled_bytes", "Memory that they take, in bytes."),
     (Gauge, "dispatcher_unsettled_bytes_limit", "How much of it they may take."),

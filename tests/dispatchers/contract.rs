@@ -316,10 +316,8 @@ impl Bench {
         let recorder = PrometheusBuilder::new().build_recorder();
         let metrics = recorder.handle();
         let name = dispatcher.name();
-        let target = Target {
-            dispatcher: Arc::clone(&dispatcher),
-            metrics: Arc::new(::metrics::with_local_recorder(&recorder, || DispatcherMetrics::register(name, &topics))),
-        };
+        let handles = ::metrics::with_local_recorder(&recorder, || DispatcherMetrics::register(name, &topics));
+        let target = Target::new(Arc::clone(&dispatcher), Arc::new(handles));
         let route = Arc::new(Route::new(vec![target], AckRule::By(name)));
         Self { topics, dispatcher, route, outlet: Arc::default(), metrics, opaque: H::OPAQUE }
     }

@@ -62,7 +62,7 @@ impl Setup {
         let topics = Topics::new(["custom"]);
         let kafka = Arc::new(Kafka::connect(&config, &dispatchers, &topics).await?);
         let metrics = Arc::new(DispatcherMetrics::register(DispatcherName::Kafka, &topics));
-        let target = Target { dispatcher: Arc::clone(&kafka) as Arc<dyn Dispatcher>, metrics };
+        let target = Target::new(Arc::clone(&kafka) as Arc<dyn Dispatcher>, metrics);
         Ok(Connected {
             kafka,
             route: Route::new(vec![target], AckRule::AllDurable),

@@ -13,6 +13,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::site::{Site, stoppable_broker};
 use crate::support::kafka::Broker;
+use crate::support::server::free_port;
 use crate::support::vehicle::{Vehicle, ack, frame, v_payload};
 
 const VIN: &str = "5YJ3E1EA0PF000001";
@@ -58,6 +59,44 @@ async fn the_named_ack_source_decides_alone() {
     broker.resume();
     server.metric_becomes("kafka_produce_ack_total{record_type=\"V\"}", 20.0).await;
     assert_eq!(txids(&broker, &site.topic("V")).len(), 20, "Kafka gets them all the same");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_no_ack_depends_on_may_come_later() {
+    let broker = Broker::shared();
+    let port = free_port();
+    let site = Site::new(broker, "late", |config| {
+        config["records"]["V"] = json!(["kafka", "sqlite"]);
+        config["reliable_ack_sources"] = json!({ "V": "sqlite" });
+        config["kafka"]["bootstrap.servers"] = json!(format!("127.0.0.1:{port}"));
+        config["kafka_options"] = json!({ "start": "retry", "connect_timeout": "500ms" });
+    });
+    let server = site.serve();
+    server.readiness_becomes(200, PATIENCE).await;
+    let mut vehicle = Vehicle::connect(server.address, &site.pki.vehicle(VIN), VIN).await;
+    for n in 0..20 {
+        let txid = format!("early{n}");
+        vehicle.send("V", &txid, &v_payload(VIN, 1.0)).await;
+        vehicle.expect_ack("V", &txid).await;
+    }
+    assert!(
+        server.metric("dispatcher_full_drops_total{dispatcher=\"kafka\"}").await >= 20.0,
+        "and says what it missed"
+    );
+    // A way to the broker; the rest it tells its clients itself.
+    let door = tokio::net::TcpListener::bind(("127.0.0.1", port)).await.unwrap();
+    let behind = broker.bootstrap();
+    tokio::spawn(async move {
+        while let Ok((mut inside, _)) = door.accept().await {
+            let mut outside = tokio::net::TcpStream::connect(&behind).await.unwrap();
+            tokio::spawn(async move { tokio::io::copy_bidirectional(&mut inside, &mut outside).await });
+        }
+    });
+    server.event_where("the late broker", PATIENCE, |event| event["msg"] == "dispatcher_connected_late").await;
+    vehicle.send("V", "late", &v_payload(VIN, 2.0)).await;
+    vehicle.expect_ack("V", "late").await;
+    server.metric_becomes("kafka_produce_ack_total{record_type=\"V\"}", 1.0).await;
+    assert_eq!(txids(broker, &site.topic("V")), ["late"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

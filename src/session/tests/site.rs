@@ -88,7 +88,7 @@ impl Site {
         let topics = Topics::new([]);
         let sink = Arc::new(Sink::new(bound));
         let metrics = Arc::new(DispatcherMetrics::register(sink.name(), &topics));
-        let target = || Target { dispatcher: sink.clone(), metrics: Arc::clone(&metrics) };
+        let target = || Target::new(sink.clone(), Arc::clone(&metrics));
         let route = |topic| (topic, Route::new(vec![target()], AckRule::AllDurable));
         let topics_routed = if announced { &["V", "connectivity"][..] } else { &["V"] };
         let pipeline = Pipeline {
