@@ -126,7 +126,9 @@ fn takes_every_limit_of_ours() {
         },
         "records": {"V": ["kafka", "sqlite"]},
         "kafka": {"bootstrap.servers": "b"},
-        "kafka_options": {"max_unsettled": 4, "max_unsettled_bytes": 3_000_000, "connect_timeout": "5s"},
+        "kafka_options": {
+            "max_unsettled": 4, "max_unsettled_bytes": 3_000_000, "connect_timeout": "5s", "unhealthy_after": "6s"
+        },
         "shutdown": {"drain": "1s", "deadline": "2s"}, "workers": {"threads": 3, "coalesce": "2ms"},
         "tls": {"ca_file": "ca.pem", "server_cert": "cert.pem", "server_key": "key.pem", "reload_interval": "7s"},
         "connection_id_from_header": false, "connectivity_from_vehicles": true
@@ -149,6 +151,7 @@ fn takes_every_limit_of_ours() {
     let kafka = config.dispatchers.kafka.unwrap();
     assert_eq!(kafka.max_unsettled, InFlight { records: 4, bytes: 3_000_000 });
     assert_eq!(kafka.connect_timeout, Duration::from_secs(5));
+    assert_eq!(kafka.unhealthy_after, Duration::from_secs(6));
     assert_eq!((config.shutdown.drain, config.shutdown.deadline), (Duration::from_secs(1), Duration::from_secs(2)));
     assert_eq!((config.workers.threads, config.workers.coalesce), (3, Duration::from_millis(2)));
 }
@@ -313,11 +316,60 @@ fn checks_kafka_properties() {
             "kafka.delivery.report.only.error: true would hide successful deliveries, which acks wait for",
         ]
     );
-    let go_client = json!({"kafka": {"bootstrap.servers": "b", "go.events.channel.size": 5, "acks": 0}});
+    let go_client = json!({"kafka": {"bootstrap.servers": "b", "go.events.channel.size": 5, "acks": 1}});
     let found = warnings(kafka(go_client.clone()));
     assert_eq!(found.len(), 2, "{found:?}");
     assert!(found[0].starts_with("kafka.go.events.channel.size: has no effect") && found[1].starts_with("kafka.acks:"));
     assert!(!config(kafka(go_client)).dispatchers.kafka.unwrap().properties.contains_key("go.events.channel.size"));
+}
+
+#[test]
+fn judges_kafka_properties_as_librdkafka_reads_them() {
+    let with = |property: &str, value: Value| kafka(json!({"kafka": {"bootstrap.servers": "b", property: value}}));
+    for value in [json!("1"), json!("t"), json!(1), json!("TRUE"), json!(true)] {
+        let found = errors(with("delivery.report.only.error", value));
+        assert!(found.len() == 1 && found[0].starts_with("kafka.delivery.report.only.error: "), "{found:?}");
+    }
+    for (property, value) in [
+        ("enable.gapless.guarantee", json!("T")),
+        ("transactional.id", json!("x")),
+        ("test.mock.num.brokers", json!(1)),
+        ("request.required.acks", json!(2)),
+    ] {
+        let found = errors(with(property, value));
+        assert!(found.len() == 1 && found[0].starts_with(&format!("kafka.{property}: ")), "{found:?}");
+    }
+    for (property, value) in [
+        ("message.timeout.ms", json!(1000)),
+        ("message.send.max.retries", json!(0)),
+        ("max.in.flight", json!(6)),
+        ("partitioner", json!("random")),
+        ("queuing.strategy", json!("lifo")),
+    ] {
+        let found = warnings(with(property, value));
+        assert!(found.len() == 1 && found[0].starts_with(&format!("kafka.{property}: ")), "{found:?}");
+    }
+    assert_eq!(warnings(with("message.timeout.ms", json!(0))), [""; 0]);
+}
+
+/// With `acks` 0 Kafka's word is nobody's.
+#[test]
+fn no_ack_waits_for_kafka_when_no_broker_confirms_anything() {
+    for (property, value) in [("acks", json!(0)), ("request.required.acks", json!("00"))] {
+        let unconfirmed = |more: Value| {
+            let mut changes = kafka(json!({"kafka": {"bootstrap.servers": "b", property: value}}));
+            changes.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            changes
+        };
+        assert_eq!(rule(unconfirmed(json!({}))), AckRule::OnReceipt);
+        let found = warnings(unconfirmed(json!({})));
+        assert!(found.iter().any(|text| text.starts_with("records.V: acked on receipt")), "{found:?}");
+        assert!(found.iter().any(|text| text.starts_with(&format!("kafka.{property}: "))), "{found:?}");
+        assert_eq!(rule(unconfirmed(json!({"records": {"V": ["kafka", "sqlite"]}}))), AckRule::AllDurable);
+        let found = errors(unconfirmed(json!({"reliable_ack_sources": {"V": "kafka"}})));
+        assert!(found.len() == 1 && found[0].starts_with(&format!("kafka.{property}: ")), "{found:?}");
+        assert!(found[0].contains("ack of V") && found[0].contains("set it to all"), "{found:?}");
+    }
 }
 
 #[test]

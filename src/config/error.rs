@@ -138,6 +138,25 @@ pub enum ConfigError {
         /// Its type, in the reference server's words.
         found: &'static str,
     },
+    /// A librdkafka property that would break a promise.
+    #[error("kafka.{property}: {problem}")]
+    KafkaProperty {
+        /// The property.
+        property: &'static str,
+        /// What would happen, and the remedy.
+        problem: String,
+    },
+    /// `reliable_ack_sources` names Kafka, which confirms nothing.
+    #[error(
+        "kafka.{property}: with 0 no broker confirms a record, but reliable_ack_sources makes the ack of {record} wait \
+         for Kafka; leave it out, set it to all, or name another dispatcher"
+    )]
+    AckByUnconfirmed {
+        /// The record type.
+        record: String,
+        /// `acks`, or its other name.
+        property: &'static str,
+    },
     /// Too many tracked VINs.
     #[error("set the value of `vins_signal_tracking_enabled` less than 20 unique vins")]
     TooManyTrackedVins,

@@ -130,6 +130,8 @@ pub struct KafkaOptions {
     pub max_unsettled_bytes: Option<i64>,
     /// How long to look for a broker at start-up.
     pub connect_timeout: Option<Duration>,
+    /// How long nothing may be delivered before the dispatcher counts as unhealthy.
+    pub unhealthy_after: Option<Duration>,
 }
 
 /// `sqlite`.
@@ -312,6 +314,7 @@ impl KafkaOptions {
             max_unsettled: section.value("max_unsettled"),
             max_unsettled_bytes: section.value("max_unsettled_bytes"),
             connect_timeout: section.duration("connect_timeout"),
+            unhealthy_after: section.duration("unhealthy_after"),
         }
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::error::{ConfigError, Problems, Warning};
 use super::file::FileConfig;
 use super::json::Json;
+use super::kafka_properties::{self, Acks};
 use super::{AckRule, DispatcherName, InFlight, Kafka, Route};
 
 /// Keys of the Go client that the reference server is built on; librdkafka does not know them.
@@ -63,6 +64,14 @@ pub(super) fn resolve(file: &FileConfig, used: bool, routes: &[Route], problems:
         Duration::from_millis(10)..=Duration::from_secs(3600),
         Duration::from_secs(30),
     );
+    // Longer than an election of leaders or a broker's restart takes, and than what librdkafka waits for a topic to
+    // be made (30 s): nothing that passes by itself.
+    let unhealthy_after = problems.duration(
+        "kafka_options.unhealthy_after",
+        options.unhealthy_after,
+        Duration::from_secs(1)..=Duration::from_secs(3600),
+        Duration::from_secs(30),
+    );
     if !used {
         return None;
     }
@@ -72,7 +81,14 @@ pub(super) fn resolve(file: &FileConfig, used: bool, routes: &[Route], problems:
     };
     let properties = properties(entries, problems);
     check(&properties, routes, problems);
-    Some(Kafka { properties, max_unsettled, connect_timeout })
+    Some(Kafka { properties, max_unsettled, connect_timeout, unhealthy_after })
+}
+
+/// Whether Kafka, as the file configures it, says when a record is safe.
+pub(super) fn confirms(file: &FileConfig) -> bool {
+    // Properties that are not usable have their own errors.
+    let properties = properties(file.kafka.as_deref().unwrap_or_default(), &mut Problems::default());
+    kafka_properties::judge(&properties).acks != Acks::Nobody
 }
 
 fn properties(entries: &[(String, KafkaValue)], problems: &mut Problems) -> BTreeMap<String, String> {
@@ -95,29 +111,29 @@ fn properties(entries: &[(String, KafkaValue)], problems: &mut Problems) -> BTre
 }
 
 fn check(properties: &BTreeMap<String, String>, routes: &[Route], problems: &mut Problems) {
-    let value = |keys: [&str; 2]| keys.into_iter().find_map(|key| properties.get(key)).map(String::as_str);
-    if value(["bootstrap.servers", "metadata.broker.list"]).unwrap_or_default().is_empty() {
+    let servers = kafka_properties::bootstrap_servers(properties);
+    if servers.is_none_or(|servers| servers.trim().is_empty()) {
         problems.error(ConfigError::Missing {
             key: "kafka.bootstrap.servers",
             remedy: "give the brokers, such as \"kafka-1:9092,kafka-2:9092\"",
         });
     }
-    if properties.get("delivery.report.only.error").is_some_and(|value| value.eq_ignore_ascii_case("true")) {
-        problems.error(ConfigError::Conflict {
-            key: "kafka.delivery.report.only.error",
-            problem: "true would hide successful deliveries, which acks wait for".to_owned(),
-        });
+    let meaning = kafka_properties::judge(properties);
+    for finding in meaning.errors {
+        problems.error(ConfigError::KafkaProperty { property: finding.property, problem: finding.text });
     }
-    let waits = routes.iter().any(|route| match route.ack {
-        AckRule::OnReceipt => false,
-        AckRule::AllDurable => route.dispatchers.contains(&DispatcherName::Kafka),
-        AckRule::By(decider) => decider == DispatcherName::Kafka,
-    });
-    if waits && value(["acks", "request.required.acks"]) == Some("0") {
-        problems.advise(
-            "kafka.acks",
-            "with 0 no broker confirms anything: vehicles are acked for records that may be lost",
-        );
+    // The grants have properties of their own for what follows, and no records.
+    if !routes.iter().any(|route| route.dispatchers.contains(&DispatcherName::Kafka)) {
+        return;
+    }
+    for finding in meaning.advice {
+        problems.advise(format!("kafka.{}", finding.property), finding.text);
+    }
+    if meaning.acks == Acks::Nobody {
+        let property = kafka_properties::acks_property(properties).unwrap_or_default();
+        for route in routes.iter().filter(|route| route.ack == AckRule::By(DispatcherName::Kafka)) {
+            problems.error(ConfigError::AckByUnconfirmed { record: route.topic.clone(), property });
+        }
     }
 }
 

@@ -10,6 +10,8 @@ mod error;
 pub mod file;
 mod json;
 mod kafka;
+pub mod kafka_properties;
+pub(crate) mod kafka_values;
 mod limits;
 mod permissions;
 pub mod resolve;
@@ -256,7 +258,8 @@ impl DispatcherName {
         }
     }
 
-    /// Whether "delivered" means that the record survives a crash of this process.
+    /// Whether "delivered" means that the record survives a crash of this process, unless its own configuration
+    /// says otherwise (Kafka with `acks` 0).
     #[must_use]
     pub fn is_durable(self) -> bool {
         matches!(self, Self::Kafka | Self::Pubsub | Self::Kinesis | Self::Sqlite)
@@ -295,6 +298,8 @@ pub struct Kafka {
     pub max_unsettled: InFlight,
     /// How long to look for a broker at start-up.
     pub connect_timeout: Duration,
+    /// Without any delivery for so long, though there was something to deliver, the dispatcher is unhealthy.
+    pub unhealthy_after: Duration,
 }
 
 impl fmt::Debug for Kafka {
@@ -304,6 +309,7 @@ impl fmt::Debug for Kafka {
             .field("properties", &self.properties.keys())
             .field("max_unsettled", &self.max_unsettled)
             .field("connect_timeout", &self.connect_timeout)
+            .field("unhealthy_after", &self.unhealthy_after)
             .finish()
     }
 }

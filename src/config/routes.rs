@@ -2,7 +2,7 @@
 
 use super::error::{ConfigError, Problems};
 use super::section::nearest;
-use super::{AckRule, DispatcherName, Route, file};
+use super::{AckRule, DispatcherName, Route, file, kafka};
 
 /// Custom record types are numbered in 16 bits.
 const MAX_RECORD_TYPES: usize = 65_535;
@@ -18,6 +18,8 @@ pub(super) fn resolve(file: &file::FileConfig, problems: &mut Problems) -> Vec<R
         problems.out_of_range("records", file.records.len(), format!("at most {MAX_RECORD_TYPES} record types"));
     }
     let default = default_rule(file.ack.as_deref(), problems);
+    let kafka_confirms = kafka::confirms(file);
+    let is_durable = |name: DispatcherName| name.is_durable() && (kafka_confirms || name != DispatcherName::Kafka);
     for (record, dispatcher) in &file.reliable_ack_sources {
         if let Err(error) = check_source(record, dispatcher, &file.records) {
             problems.error(error);
@@ -31,7 +33,13 @@ pub(super) fn resolve(file: &file::FileConfig, problems: &mut Problems) -> Vec<R
         .iter()
         .map(|(record, names)| {
             let dispatchers = dispatchers(record, names, problems);
-            let ack = source(record).map_or_else(|| rule(record, &dispatchers, default, problems), AckRule::By);
+            let ack = source(record).map_or_else(
+                || {
+                    let keeps = dispatchers.iter().any(|name| is_durable(*name));
+                    rule(record, &dispatchers, keeps, default, problems)
+                },
+                AckRule::By,
+            );
             Route { topic: record.clone(), dispatchers, ack }
         })
         .collect()
@@ -103,8 +111,15 @@ fn built() -> String {
     names.map(DispatcherName::label).collect::<Vec<_>>().join(", ")
 }
 
-fn rule(record: &str, dispatchers: &[DispatcherName], default: AckRule, problems: &mut Problems) -> AckRule {
-    if default == AckRule::OnReceipt || dispatchers.iter().any(|dispatcher| dispatcher.is_durable()) {
+/// `keeps`: one of `dispatchers` says when a record is safe.
+fn rule(
+    record: &str,
+    dispatchers: &[DispatcherName],
+    keeps: bool,
+    default: AckRule,
+    problems: &mut Problems,
+) -> AckRule {
+    if default == AckRule::OnReceipt || keeps {
         return default;
     }
     if record != CONNECTIVITY && !dispatchers.is_empty() {

@@ -194,6 +194,12 @@ impl Receipt {
         Full(self)
     }
 
+    /// When the record was handed over; those of one session in the order of its records.
+    #[must_use]
+    pub fn handed_at(&self) -> Instant {
+        self.handed_at
+    }
+
     /// The record is safe: a broker confirmed it, a commit is on disk.
     pub fn delivered(mut self) {
         self.metrics.delivered(self.kind, self.bytes, self.handed_at.elapsed());

@@ -47,6 +47,8 @@ const FAMILIES: &[(Kind, &str, &str)] = &[
     // Dispatchers, beyond those that are named after each of them.
     (Counter, "kafka_err", "Records that Kafka refused or did not confirm."),
     (Counter, "kafka_unconfirmed_total", "Records sent again because no broker had confirmed them."),
+    (Counter, "kafka_producer_replaced_total", "Kafka producers that were replaced."),
+    (Counter, "kafka_returned_total", "Records of a replaced producer that its successor sent again."),
     (Gauge, "kafka_produce_queue_size", "Work that waits in the Kafka client."),
     (Gauge, "dispatcher_unsettled_records", "Records that a dispatcher has taken and not yet settled."),
     (Counter, "dispatcher_full_drops_total", "Records that a full dispatcher did not get; no ack depended on it."),
@@ -58,6 +60,7 @@ const FAMILIES: &[(Kind, &str, &str)] = &[
     // Permissions.
     (Gauge, "permission_grants", "Entries of the permission store; an expired consent counts as granted."),
     (Gauge, "permission_store_healthy", "1 while what is in force is what the permission store says, else 0."),
+    (Counter, "permission_client_replaced_total", "Kafka clients of the grants' topic that were replaced."),
     (Counter, "permission_changes_total", "Changes of entries that were made here."),
     // The process.
     (Gauge, "uptime_sec", "Seconds since the start."),

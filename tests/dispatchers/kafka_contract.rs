@@ -52,6 +52,7 @@ impl Harness for Namespace {
             properties: BTreeMap::from([("bootstrap.servers".to_owned(), self.broker.bootstrap())]),
             max_unsettled: config::InFlight { records: max_unsettled, bytes: 1 << 30 },
             connect_timeout: Self::PATIENCE,
+            unhealthy_after: Self::PATIENCE,
         };
         let dispatchers = config::Dispatchers { namespace: self.name.clone(), ..Default::default() };
         Arc::new(Kafka::connect(&config, &dispatchers, topics).await.expect("connects"))

@@ -7,6 +7,8 @@ mod contract;
 mod kafka;
 #[cfg(feature = "kafka")]
 mod kafka_contract;
+#[cfg(feature = "kafka")]
+mod kafka_faults;
 mod logger;
 #[cfg(feature = "sqlite")]
 mod sqlite;

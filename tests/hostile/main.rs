@@ -8,6 +8,8 @@ mod support;
 
 mod certificates;
 mod drain;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod log;
 mod memory;
 mod peers;

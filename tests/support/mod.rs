@@ -9,6 +9,8 @@
 
 pub(crate) mod api;
 #[cfg(feature = "kafka")]
+pub(crate) mod fence;
+#[cfg(feature = "kafka")]
 pub(crate) mod kafka;
 pub(crate) mod pki;
 pub(crate) mod process;

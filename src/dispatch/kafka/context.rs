@@ -1,128 +1,54 @@
 //! What librdkafka calls back with: delivery reports, client errors, log lines.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Instant;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{DeliveryResult, Message, OwnedMessage};
+use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::ProducerContext;
 
-use crate::config::InFlight;
-use crate::dispatch::{DispatchError, Health, Outbox, Receipt};
-use crate::logging::RateLimited;
+use super::resend::Unsettled;
+use super::shared::Shared;
+use crate::dispatch::{DispatchError, Receipt};
 
-/// A record that librdkafka reports as delivered though no broker has said so. It keeps its place in the outbox.
-///
-/// When one request of a partition is refused for now (a new leader that does not know that it is one) and a later
-/// one is accepted, librdkafka takes the first for delivered too (`rd_kafka_dr_implicit_ack`): a broker would have
-/// refused the gap between their sequence numbers. But a broker that has never seen this producer accepts whatever
-/// number comes first, so the record may be nowhere. Such a report carries no offset, unlike every confirmed one.
-pub(super) struct Unconfirmed {
-    pub(super) message: OwnedMessage,
-    pub(super) receipt: Box<Receipt>,
-}
-
-/// What sessions, the poller and the callbacks of every producer share.
-pub(super) struct Shared {
-    pub(super) outbox: Arc<Outbox>,
-    /// Set once: nothing is taken any more, and what is held is delivered until then.
-    closing: OnceLock<Instant>,
-    /// No broker can be reached. The reason is in `last_error`.
-    down: AtomicBool,
-    /// A std mutex: held to copy a string, only when something is wrong.
-    last_error: Mutex<Option<String>>,
-    /// Whether the broker answers for every record (`acks` other than 0).
-    confirms: bool,
-    /// Only the poller's thread looks at them, so nobody ever waits for the lock.
-    unconfirmed: Mutex<Vec<Unconfirmed>>,
-    errors: RateLimited,
-    lines: RateLimited,
-}
-
-impl Shared {
-    pub(super) fn new(bound: InFlight, confirms: bool) -> Self {
-        Self {
-            outbox: Arc::new(Outbox::new(bound)),
-            closing: OnceLock::new(),
-            down: AtomicBool::new(false),
-            last_error: Mutex::new(None),
-            confirms,
-            unconfirmed: Mutex::new(Vec::new()),
-            errors: RateLimited::default(),
-            lines: RateLimited::default(),
-        }
-    }
-
-    pub(super) fn close(&self, deadline: Instant) {
-        // The first deadline counts.
-        let _ = self.closing.set(deadline);
-    }
-
-    pub(super) fn is_closed(&self) -> bool {
-        self.closing.get().is_some()
-    }
-
-    pub(super) fn deadline(&self) -> Option<Instant> {
-        self.closing.get().copied()
-    }
-
-    pub(super) fn is_down(&self) -> bool {
-        self.down.load(Ordering::Relaxed)
-    }
-
-    /// A broker has answered.
-    pub(super) fn up(&self) {
-        // Read first: this runs for every record, and a plain load keeps the cache line shared.
-        if self.is_down() && self.down.swap(false, Ordering::Relaxed) {
-            tracing::info!("kafka_reachable_again");
-        }
-    }
-
-    pub(super) fn last_error(&self) -> Option<String> {
-        self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    pub(super) fn health(&self) -> Health {
-        if self.is_down() {
-            Health::Unhealthy(self.last_error().unwrap_or_else(|| "all brokers are down".to_owned()))
-        } else {
-            Health::Healthy
-        }
-    }
-
-    /// What has to be sent once more, in the order of the reports.
-    pub(super) fn take_unconfirmed(&self) -> Vec<Unconfirmed> {
-        std::mem::take(&mut *self.unconfirmed.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    pub(super) fn keep_unconfirmed(&self, unconfirmed: Unconfirmed) {
-        self.unconfirmed.lock().unwrap_or_else(PoisonError::into_inner).push(unconfirmed);
-    }
-
-    fn note(&self, error: String) {
-        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-    }
-}
-
-/// The callbacks of one producer. All of them run on the poller's thread.
+/// The callbacks of one producer. All of them but `log` run on the poller's thread.
 pub(super) struct Context(pub(super) Arc<Shared>);
 
 impl ProducerContext for Context {
     type DeliveryOpaque = Box<Receipt>;
 
+    /// A panic stays here: beyond, it would take the receipts of all other reports of the same batch with it.
     fn delivery(&self, result: &DeliveryResult<'_>, receipt: Box<Receipt>) {
+        if catch_unwind(AssertUnwindSafe(|| self.report(result, receipt))).is_err() {
+            self.0.panicked.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Context {
+    fn report(&self, result: &DeliveryResult<'_>, receipt: Box<Receipt>) {
+        let shared = &self.0;
+        #[cfg(test)]
+        shared.faults.strike(&shared.faults.report);
         match result {
-            Ok(message) if self.0.confirms && message.offset() < 0 => {
-                self.0.keep_unconfirmed(Unconfirmed { message: message.detach(), receipt });
+            Ok(message) if shared.confirms && message.offset() < 0 => {
+                shared.unconfirmed.keep(Unsettled { message: message.detach(), receipt });
             }
             Ok(_) => {
-                self.0.up();
+                shared.delivered();
                 receipt.delivered();
             }
-            Err((error, message)) => receipt.failed(&failure(error, message.topic())),
+            Err((error, message)) if is_returned(error) && !shared.gives_up() => {
+                shared.returned.keep(Unsettled { message: message.detach(), receipt });
+            }
+            Err((error, message)) => {
+                let failure = failure(error, message.topic());
+                shared.refused(error, &failure);
+                receipt.failed(&failure);
+            }
         }
     }
 }
@@ -130,14 +56,7 @@ impl ProducerContext for Context {
 impl ClientContext for Context {
     /// Called twice for each error (once by the client, once by the producer), so everything here is idempotent.
     fn error(&self, error: KafkaError, reason: &str) {
-        match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::AllBrokersDown) => self.0.down.store(true, Ordering::Relaxed),
-            Some(code) => self.0.note(format!("{reason} ({code})")),
-            None => self.0.note(reason.to_owned()),
-        }
-        if let Some(skipped) = self.0.errors.permit() {
-            tracing::error!(%error, reason, skipped, "kafka_client_error");
-        }
+        self.0.client_error(&error, reason);
     }
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
@@ -157,6 +76,30 @@ impl ClientContext for Context {
     fn stats_raw(&self, statistics: &[u8]) {
         tracing::debug!(statistics = %String::from_utf8_lossy(statistics), "librdkafka");
     }
+}
+
+/// Whether a record comes back because of its producer, not because a broker will not have it: it was taken away
+/// from a producer that is replaced, or the numbers by which broker and producer avoid copies do not fit any more.
+/// A new producer has new numbers.
+fn is_returned(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode::{
+        DuplicateSequenceNumber, Fatal, Fenced, Inconsistent, InvalidProducerEpoch, OutOfOrderSequenceNumber,
+        ProducerFenced, PurgeInflight, PurgeQueue, UnknownProducerId,
+    };
+    let Some(code) = error.rdkafka_error_code() else { return false };
+    matches!(
+        code,
+        PurgeQueue
+            | PurgeInflight
+            | Fatal
+            | Fenced
+            | Inconsistent
+            | OutOfOrderSequenceNumber
+            | DuplicateSequenceNumber
+            | UnknownProducerId
+            | InvalidProducerEpoch
+            | ProducerFenced
+    )
 }
 
 /// Why a record was not delivered, as its receipt reports it.

@@ -14,8 +14,9 @@
 //! - **A gap is never silent.** A record that the broker refuses for good (too large, not authorised, no such topic)
 //!   settles as lost and is not acked; those behind it go on, in order. librdkafka's `enable.gapless.guarantee`
 //!   would instead stop every vehicle for one bad record, so it stays off.
-//! - **A fatal error of the idempotent producer** (its state and the broker's no longer agree) replaces the
-//!   producer: what it held settles as lost, so vehicles resend it; what vehicles offer meanwhile waits.
+//! - **A producer that cannot go on is replaced**: after a fatal error (its state and the broker's no longer agree),
+//!   and when it reaches no broker though a fresh client does. What it held keeps its receipts and goes out again, in
+//!   order, through the new one; what vehicles offer meanwhile waits (`docs/adr/0018-replacing-a-producer.md`).
 //!
 //! A partition without a leader therefore holds its records, and in the end the outbox; an operator who prefers to
 //! lose them sets `message.timeout.ms`. Brokers older than 2.8 that enforce ACLs must grant the producer
@@ -24,30 +25,46 @@
 //! A vehicle that resends after its own timeout can still cause a second copy; consumers recognise it by the header
 //! `record_id`.
 
+mod backoff;
 mod context;
+mod gauges;
 mod message;
 mod poller;
+mod probe;
 mod properties;
+mod replace;
+mod resend;
+mod shared;
+mod standing;
+mod watch;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
 use futures_util::future::BoxFuture;
+use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, BaseRecord};
 
-use self::context::{Context, Shared};
-pub use self::poller::QueueSize;
+use self::context::Context;
+pub use self::gauges::QueueSize;
+use self::poller::Poller;
+use self::probe::Obstacle;
+use self::replace::{Replacement, Slot};
+use self::shared::Shared;
+use self::standing::Standing;
+use self::watch::Watch;
 use super::{ConnectError, DispatchError, Dispatcher, Full, Health, Outbox, Receipt};
+use crate::config::kafka_properties::{self, Acks};
 use crate::config::{self, DispatcherName};
 use crate::record::{Record, Topics};
 
 /// The Kafka dispatcher.
 pub struct Kafka {
-    /// Replaced by the poller after a fatal error, and only then.
-    producer: Arc<ArcSwap<Producer>>,
+    /// The poller replaces what is in it, and nobody else.
+    slot: Slot,
     shared: Arc<Shared>,
     /// Indexed by [`crate::record::RecordKind::index`].
     topics: Box<[Topic]>,
@@ -72,58 +89,45 @@ impl std::fmt::Debug for Kafka {
 }
 
 impl Kafka {
-    /// Builds the producer and waits until a broker answers.
+    /// Builds the producer and waits until Kafka would take records from it.
     ///
     /// # Errors
-    /// [`ConnectError::Config`] names the property that librdkafka does not take; [`ConnectError::Unreachable`]
-    /// says where no broker answered within `connect_timeout`, and the last thing that went wrong.
+    /// [`ConnectError::Config`] names the property that librdkafka does not take, or the one that has to change
+    /// because brokers give no producer ids; [`ConnectError::Unreachable`] says where no broker answered within
+    /// `connect_timeout`, and the last thing that went wrong.
     pub async fn connect(
         config: &config::Kafka,
         dispatchers: &config::Dispatchers,
         topics: &Topics,
     ) -> Result<Self, ConnectError> {
-        let client = properties::client_config(config).map_err(refused)?;
+        let (client, meaning) = properties::client_config(config).map_err(refused)?;
         properties::check_namespace(&dispatchers.namespace).map_err(refused)?;
-        let shared = Arc::new(Shared::new(config.max_unsettled, properties::confirms(config)));
-        let producer = poller::produce(&client, &shared).map_err(|error| refused(properties::blame(&error)))?;
-        let producer = Arc::new(ArcSwap::from_pointee(producer));
-        let poller = poller::start(client, Arc::clone(&producer), Arc::clone(&shared));
-        let kafka = Self {
-            producer,
+        let shared = Arc::new(Shared::new(config.max_unsettled, meaning.acks != Acks::Nobody));
+        let producer = replace::produce(&client, &shared).map_err(|error| refused(properties::blame(&error)))?;
+        await_kafka(config, client.clone(), meaning.idempotent).await?;
+        let slot: Slot = Arc::new(ArcSwapOption::from_pointee(producer));
+        let watch = Watch::new(&client, meaning.idempotent, properties::reconnect_backoff(config));
+        let standing = Standing::new(config.unhealthy_after);
+        let replacement = Replacement::new(client);
+        let prefix = format!("{}_", dispatchers.namespace);
+        let poller = Poller::new(Arc::clone(&slot), Arc::clone(&shared), replacement, watch, standing, &prefix);
+        tracing::info!(namespace = %dispatchers.namespace, "kafka_registered");
+        Ok(Self {
+            slot,
             shared,
             topics: topics.table(|_, record_type| Topic {
                 name: format!("{}_{record_type}", dispatchers.namespace).into(),
                 record_type: record_type.into(),
             }),
             json: dispatchers.json,
-            poller: Mutex::new(Some(poller)),
-        };
-        kafka.await_broker(config).await?;
-        tracing::info!(namespace = %dispatchers.namespace, "kafka_registered");
-        Ok(kafka)
+            poller: Mutex::new(Some(poller.start())),
+        })
     }
 
     /// What the client library holds, for the gauge `kafka_produce_queue_size`.
     #[must_use]
     pub fn queue_size(&self) -> QueueSize {
-        QueueSize::of(&self.producer.load(), &self.shared)
-    }
-
-    async fn await_broker(&self, config: &config::Kafka) -> Result<(), ConnectError> {
-        let producer = self.producer.load_full();
-        let timeout = config.connect_timeout;
-        let answered = tokio::task::spawn_blocking(move || poller::broker_answers(&producer, timeout));
-        if answered.await.unwrap_or(false) {
-            self.shared.up();
-            return Ok(());
-        }
-        let servers = properties::bootstrap_servers(config).unwrap_or_default();
-        let last = self.shared.last_error();
-        let reason = last.as_deref().unwrap_or("no answer");
-        Err(ConnectError::Unreachable {
-            dispatcher: DispatcherName::Kafka,
-            message: format!("no broker of bootstrap.servers {servers:?} answered within {timeout:?}: {reason}"),
-        })
+        QueueSize::of(self.slot.load().as_deref(), &self.shared)
     }
 
     fn payload<'a>(&self, record: &'a Record) -> Result<&'a [u8], DispatchError> {
@@ -135,11 +139,13 @@ impl Kafka {
     }
 
     /// What becomes of a record that the client library did not take.
-    fn not_queued(error: &KafkaError, topic: &str, receipt: Receipt) -> Result<(), Full> {
+    fn not_queued(&self, error: &KafkaError, topic: &str, receipt: Receipt) -> Result<(), Full> {
         if is_passing(error) {
             Err(receipt.withdraw())
         } else {
-            receipt.failed(&context::failure(error, topic));
+            let failure = context::failure(error, topic);
+            self.shared.refused(error, &failure);
+            receipt.failed(&failure);
             Ok(())
         }
     }
@@ -161,6 +167,26 @@ fn is_passing(error: &KafkaError) -> bool {
 
 fn refused(message: String) -> ConnectError {
     ConnectError::Config { dispatcher: DispatcherName::Kafka, message }
+}
+
+/// Asks with a client of its own, whose id tells that ours will get one too.
+async fn await_kafka(config: &config::Kafka, client: ClientConfig, idempotent: bool) -> Result<(), ConnectError> {
+    let timeout = config.connect_timeout;
+    let reached = tokio::task::spawn_blocking(move || probe::reach(&client, idempotent, timeout)).await;
+    let servers = kafka_properties::bootstrap_servers(&config.properties).unwrap_or_default();
+    let message = match reached {
+        Ok(Ok(())) => return Ok(()),
+        Ok(Err(Obstacle::Client(error))) => return Err(refused(properties::blame(&error))),
+        Ok(Err(obstacle @ Obstacle::NoId(_))) => return Err(refused(obstacle.to_string())),
+        Ok(Err(obstacle @ Obstacle::NoIdYet(_))) => {
+            format!("bootstrap.servers {servers:?}: not ready within {timeout:?}: {obstacle}")
+        }
+        Ok(Err(Obstacle::Unreachable(reason))) => {
+            format!("no broker of bootstrap.servers {servers:?} answered within {timeout:?}: {reason}")
+        }
+        Err(_) => "the look for a broker was cut short".to_owned(),
+    };
+    Err(ConnectError::Unreachable { dispatcher: DispatcherName::Kafka, message })
 }
 
 impl Dispatcher for Kafka {
@@ -187,17 +213,25 @@ impl Dispatcher for Kafka {
             .payload(payload)
             .timestamp(i64::try_from(record.received().epoch_ms).unwrap_or(i64::MAX))
             .headers(message::headers(record, &topic.record_type));
-        self.producer
-            .load()
+        let Some(producer) = &*self.slot.load() else {
+            return Err(message.delivery_opaque.withdraw());
+        };
+        producer
             .send(message)
-            .or_else(|(error, message)| Self::not_queued(&error, &topic.name, *message.delivery_opaque))
+            .or_else(|(error, message)| self.not_queued(&error, &topic.name, *message.delivery_opaque))
     }
 
     fn outbox(&self) -> &Outbox {
         &self.shared.outbox
     }
 
-    /// Unhealthy from "all brokers down" until one of them answers again.
+    /// With `acks` 0 no broker says anything about a record.
+    fn is_durable(&self) -> bool {
+        self.shared.confirms
+    }
+
+    /// Unhealthy from "all brokers down" until one of them answers again, while nothing is delivered though there
+    /// is something to deliver, and while producers fail as soon as they are made.
     fn health(&self) -> Health {
         self.shared.health()
     }
@@ -218,5 +252,87 @@ impl Drop for Kafka {
         if let Some(poller) = self.end(Instant::now()) {
             let _ = poller.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Duration;
+
+    use rdkafka::mocking::MockCluster;
+    use rdkafka::producer::DefaultProducerContext;
+
+    use super::*;
+    use crate::config::AckRule;
+    use crate::dispatch::{DispatcherMetrics, Outcome, Outlet, Route, Settled, Target};
+    use crate::identity::{ClientType, Identity};
+    use crate::record::{Origin, Received, RecordKind};
+
+    const SOON: Duration = Duration::from_secs(30);
+
+    async fn connect(broker: &MockCluster<'static, DefaultProducerContext>) -> (Arc<Kafka>, Route, Arc<Outlet>) {
+        let properties = [("bootstrap.servers".to_owned(), broker.bootstrap_servers())].into();
+        let max_unsettled = config::InFlight { records: 100, bytes: 1 << 20 };
+        let config = config::Kafka { properties, max_unsettled, connect_timeout: SOON, unhealthy_after: SOON };
+        let topics = Topics::new([]);
+        let kafka = Arc::new(Kafka::connect(&config, &config::Dispatchers::default(), &topics).await.unwrap());
+        let metrics = Arc::new(DispatcherMetrics::register(DispatcherName::Kafka, &topics));
+        let target = Target { dispatcher: Arc::clone(&kafka) as Arc<dyn Dispatcher>, metrics };
+        (kafka, Route::new(vec![target], AckRule::AllDurable), Arc::new(Outlet::default()))
+    }
+
+    fn record() -> Record {
+        let origin = Origin {
+            identity: Identity::new(ClientType::VehicleDevice, "VIN1"),
+            connection_id: "".into(),
+            network_interface: "".into(),
+            client_version: "".into(),
+        };
+        Record::from_parts(RecordKind::V, b"payload", b"tx", Arc::new(origin), Received::now())
+    }
+
+    async fn settles(outlet: &Outlet, count: usize) -> Vec<Settled> {
+        let mut settled = Vec::new();
+        while settled.len() < count {
+            let more = std::future::poll_fn(|cx| outlet.poll_settled(cx, &mut settled));
+            tokio::time::timeout(SOON, more).await.expect("settles in time");
+        }
+        settled
+    }
+
+    /// What the thread holds, what comes later, and the health, after a panic where `fault` says.
+    async fn panics(fault: impl Fn(&Kafka) -> &AtomicBool) {
+        let broker = MockCluster::new(1).unwrap();
+        let (kafka, route, outlet) = connect(&broker).await;
+        // Nothing is answered before the panic, or everything in one batch of reports.
+        broker.broker_round_trip_time(1, Duration::from_millis(500)).unwrap();
+        for _ in 0..10 {
+            route.dispatch(&record(), Some(&outlet)).unwrap();
+        }
+        fault(&kafka).store(true, Ordering::Relaxed);
+        let held = settles(&outlet, 10).await;
+        assert!(held.iter().any(|settled| settled.outcome == Outcome::Lost));
+        let deadline = Instant::now() + SOON;
+        while kafka.health() == Health::Healthy {
+            assert!(Instant::now() < deadline, "nobody has noticed");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let Health::Unhealthy(reason) = kafka.health() else { panic!("healthy again") };
+        assert!(reason.contains("panicked"), "{reason}");
+        route.dispatch(&record(), Some(&outlet)).unwrap();
+        assert_eq!(settles(&outlet, 1).await[0].outcome, Outcome::Lost);
+        kafka.close(Instant::now() + SOON).await;
+        assert_eq!(kafka.outbox().used().records, 0);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_panic_of_the_pollers_thread_is_seen_and_loses_what_it_held() {
+        panics(|kafka| &kafka.shared.faults.round).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_panic_over_one_report_settles_those_beside_it() {
+        panics(|kafka| &kafka.shared.faults.report).await;
     }
 }

@@ -1,90 +1,163 @@
 //! The thread that drains delivery reports, and everything else that may block.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
-use metrics::{Counter, Gauge, counter, gauge};
-use rdkafka::ClientConfig;
-use rdkafka::error::KafkaResult;
-use rdkafka::message::Message;
-use rdkafka::producer::{BaseRecord, Producer as _, PurgeConfig};
+use metrics::{Counter, counter};
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::producer::{Producer as _, PurgeConfig};
 
-use super::context::{self, Context, Shared, Unconfirmed};
-use super::{Producer, is_passing};
-use crate::dispatch::DispatchError;
+use super::Producer;
+use super::gauges::Gauges;
+use super::probe;
+use super::replace::{Cause, Replacement, Slot};
+use super::resend::{Sent, Unsettled};
+use super::shared::Shared;
+use super::standing::Standing;
+use super::watch::{Sight, Signs, Watch};
 
 /// How long one poll lasts; bounds how late a request to close, a fatal error or a gauge is seen.
-const POLL: Duration = Duration::from_millis(100);
-const GAUGE_EVERY: Duration = Duration::from_secs(5);
-/// While all brokers are down and nothing is sent, this is how their return is noticed.
-const PROBE_EVERY: Duration = Duration::from_secs(2);
-const RETRY: Duration = Duration::from_millis(100);
-/// Short, because no reports are drained meanwhile.
-const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
+pub(super) const POLL: Duration = Duration::from_millis(100);
+/// A producer that has lived for so long without a fatal error has what it needs.
+const SETTLED: Duration = Duration::from_secs(5);
 /// Purged messages report back at once; this only bounds a defect.
 const PURGE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A producer whose callbacks go to `shared`.
-pub(super) fn produce(client: &ClientConfig, shared: &Arc<Shared>) -> KafkaResult<Producer> {
-    client.create_with_context(Context(Arc::clone(shared)))
-}
-
-/// Whether a broker answers a metadata request in time. Blocks.
-pub(super) fn broker_answers(producer: &Producer, timeout: Duration) -> bool {
-    let deadline = Instant::now() + timeout;
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if producer.client().fetch_metadata(None, left).is_ok() {
-            return true;
-        }
-        // It also fails at once when a broker that is just starting closes the connection.
-        if left <= RETRY {
-            return false;
-        }
-        std::thread::sleep(RETRY);
-    }
-}
-
-/// Starts the thread. It ends once `shared` is closed and everything has settled.
-pub(super) fn start(client: ClientConfig, producer: Arc<ArcSwap<Producer>>, shared: Arc<Shared>) -> JoinHandle<()> {
-    let sent_again = counter!("kafka_unconfirmed_total");
-    let poller = Poller { client, producer, shared, gauges: Gauges::register(), sent_again, probed: Instant::now() };
-    std::thread::Builder::new()
-        .name("kafka-poller".to_owned())
-        .spawn(move || poller.run())
-        .expect("the process may start threads")
-}
-
-struct Poller {
-    client: ClientConfig,
-    producer: Arc<ArcSwap<Producer>>,
-    shared: Arc<Shared>,
+pub(super) struct Poller {
+    pub(super) slot: Slot,
+    pub(super) shared: Arc<Shared>,
+    pub(super) replacement: Replacement,
+    pub(super) watch: Watch,
+    pub(super) standing: Standing,
+    /// Of our topics.
+    prefix: Box<str>,
     gauges: Gauges,
     sent_again: Counter,
-    probed: Instant,
 }
 
 impl Poller {
+    pub(super) fn new(
+        slot: Slot,
+        shared: Arc<Shared>,
+        replacement: Replacement,
+        watch: Watch,
+        standing: Standing,
+        prefix: &str,
+    ) -> Self {
+        let sent_again = counter!("kafka_unconfirmed_total");
+        Self {
+            slot,
+            shared,
+            replacement,
+            watch,
+            standing,
+            prefix: prefix.into(),
+            gauges: Gauges::register(),
+            sent_again,
+        }
+    }
+
+    /// Starts the thread. It ends once the dispatcher is closed and everything has settled.
+    pub(super) fn start(self) -> JoinHandle<()> {
+        std::thread::Builder::new()
+            .name("kafka-poller".to_owned())
+            .spawn(move || self.guarded())
+            .expect("the process may start threads")
+    }
+
+    /// Without this thread nothing settles. When it panics, nothing more is taken, and what is held is lost.
+    fn guarded(self) {
+        let (slot, shared) = (Arc::clone(&self.slot), Arc::clone(&self.shared));
+        let ended = catch_unwind(AssertUnwindSafe(|| self.run()));
+        if ended.is_ok() && !shared.has_panicked() {
+            return;
+        }
+        shared.die();
+        tracing::error!("kafka_poller_panicked");
+        // Should this panic too, what is left settles as lost when the producer is dropped.
+        let _ = catch_unwind(AssertUnwindSafe(|| give_up(&slot, &shared)));
+    }
+
     fn run(mut self) {
-        loop {
-            let producer = self.producer.load_full();
-            producer.poll(POLL);
+        while !self.shared.has_panicked() {
+            #[cfg(test)]
+            self.shared.faults.strike(&self.shared.faults.round);
+            let producer = self.slot.load_full();
+            match &producer {
+                Some(producer) => producer.poll(POLL),
+                None => std::thread::sleep(POLL),
+            }
             // librdkafka frees a message only after its report was handled, so who was woken by the report may
             // have found its queue still full.
             self.shared.outbox.wake();
-            self.send_again(&producer);
-            self.gauges.sample(&producer, &self.shared);
+            if let Some(producer) = &producer {
+                self.send_again(producer);
+            }
+            self.gauges.sample(producer.as_deref(), &self.shared);
             if let Some(deadline) = self.shared.deadline() {
-                self.finish(&producer, deadline);
-                return;
+                drop(producer);
+                return self.finish(deadline);
             }
-            if let Some((_, reason)) = producer.client().fatal_error() {
-                self.replace(producer, &reason);
-            } else if self.shared.is_down() && self.probed.elapsed() >= PROBE_EVERY {
-                self.probe(&producer);
+            self.shared.set_trouble(self.standing.observe(Instant::now(), self.shared.counts()));
+            let cause = self.cause(producer.as_deref());
+            drop(producer);
+            if let Some(cause) = cause {
+                self.replacement.replace(&self.slot, &self.shared, &cause);
             }
+        }
+    }
+
+    /// Why the producer has to be replaced now.
+    fn cause(&mut self, producer: Option<&Producer>) -> Option<Cause> {
+        let Some(producer) = producer else {
+            return self.replacement.may_start().then(|| Cause::Fatal("there is none".to_owned()));
+        };
+        if let Some((code, reason)) = producer.client().fatal_error() {
+            self.say_broken(code, &reason);
+            return self.replacement.may_start().then_some(Cause::Fatal(reason));
+        }
+        if self.replacement.age() >= SETTLED {
+            self.shared.set_broken(None);
+        }
+        if !self.shared.returned.is_empty() {
+            return self.replacement.may_start().then(|| Cause::Fatal("records came back".to_owned()));
+        }
+        self.is_stuck(producer).then_some(Cause::Stuck)
+    }
+
+    fn is_stuck(&mut self, producer: &Producer) -> bool {
+        let counts = self.shared.counts();
+        let signs = Signs {
+            down: self.shared.is_down(),
+            outcomes: counts.delivered + counts.refused,
+            waiting: counts.waiting > 0,
+        };
+        let ask = |timeout| {
+            let answer = probe::ask(producer, timeout);
+            if let Some(metadata) = &answer {
+                self.shared.set_ailing(probe::ailing(metadata, &self.prefix));
+            }
+            answer.is_some()
+        };
+        match self.watch.look(signs, ask) {
+            Sight::Nothing => false,
+            Sight::Answered => {
+                self.shared.up();
+                false
+            }
+            Sight::Stuck => self.replacement.may_start(),
+        }
+    }
+
+    /// One fatal error is mended by the next producer. When that fails too, or will, operators have to know.
+    fn say_broken(&self, code: RDKafkaErrorCode, reason: &str) {
+        use RDKafkaErrorCode::{ClusterAuthorizationFailed, UnsupportedFeature};
+        if matches!(code, ClusterAuthorizationFailed | UnsupportedFeature) {
+            self.shared.set_broken(Some(format!("{reason}; {}", probe::REMEDY)));
+        } else if self.replacement.is_repeated() {
+            self.shared.set_broken(Some(reason.to_owned()));
         }
     }
 
@@ -94,21 +167,12 @@ impl Poller {
     /// twice, under one `record_id`. Either is better than an ack for a record that is nowhere.
     fn send_again(&self, producer: &Producer) -> bool {
         let mut records = 0;
-        for Unconfirmed { message, receipt } in self.shared.take_unconfirmed() {
-            let record = BaseRecord {
-                headers: message.headers().cloned(),
-                timestamp: message.timestamp().to_millis(),
-                ..BaseRecord::with_opaque_to(message.topic(), receipt)
-                    .key(message.key().unwrap_or_default())
-                    .payload(message.payload().unwrap_or_default())
-            };
-            match producer.send(record) {
-                Ok(()) => records += 1,
-                Err((error, BaseRecord { delivery_opaque: receipt, .. })) if is_passing(&error) => {
-                    self.shared.keep_unconfirmed(Unconfirmed { message, receipt });
-                }
-                Err((error, BaseRecord { delivery_opaque: receipt, .. })) => {
-                    receipt.failed(&context::failure(&error, message.topic()));
+        for unsettled in self.shared.unconfirmed.take() {
+            match unsettled.send(producer) {
+                Sent::Taken => records += 1,
+                Sent::NotNow(unsettled) => self.shared.unconfirmed.keep(unsettled),
+                Sent::Never(unsettled, error) => {
+                    unsettled.refused(&error);
                 }
             }
         }
@@ -120,106 +184,56 @@ impl Poller {
     }
 
     /// Delivers until `deadline`; whatever is left then settles as lost.
-    fn finish(&self, producer: &Producer, deadline: Instant) {
-        loop {
-            settle(producer, deadline);
-            if Instant::now() >= deadline || !self.send_again(producer) {
-                break;
+    fn finish(mut self, deadline: Instant) {
+        let is_over = || Instant::now() >= deadline;
+        while !is_over() && !self.shared.has_panicked() {
+            match self.flush(deadline) {
+                Ok(true) => break,
+                Ok(false) => {}
+                // The pause between two producers counts here, too.
+                Err(cause) if !is_over() && self.replacement.may_start() => {
+                    self.replacement.replace(&self.slot, &self.shared, &cause);
+                }
+                Err(_) => std::thread::sleep(POLL.min(deadline.saturating_duration_since(Instant::now()))),
             }
         }
-        for Unconfirmed { receipt, .. } in self.shared.take_unconfirmed() {
-            receipt.failed(&DispatchError::Closed);
-        }
+        give_up(&self.slot, &self.shared);
     }
 
-    fn probe(&mut self, producer: &Producer) {
-        if broker_answers(producer, PROBE_TIMEOUT) {
-            self.shared.up();
+    /// Whether all that the producer held has settled, unless it cannot go on.
+    fn flush(&self, deadline: Instant) -> Result<bool, Cause> {
+        let Some(producer) = self.slot.load_full() else { return Err(Cause::Fatal("there is none".to_owned())) };
+        let flushed = producer.flush(deadline.saturating_duration_since(Instant::now())).is_ok();
+        if let Some((_, reason)) = producer.client().fatal_error() {
+            return Err(Cause::Fatal(reason));
         }
-        self.probed = Instant::now();
-    }
-
-    /// A fatal error is for good: only a new producer, with a new id, can go on. The old one takes nothing more.
-    fn replace(&self, broken: Arc<Producer>, reason: &str) {
-        settle(&broken, Instant::now());
-        match produce(&self.client, &self.shared) {
-            Ok(fresh) => {
-                drop(self.producer.swap(Arc::new(fresh)));
-                drop_here(broken);
-                tracing::error!(reason, "kafka_producer_replaced");
-            }
-            Err(error) => {
-                // The broken one takes nothing, so sessions wait until the next round.
-                tracing::error!(reason, %error, "kafka_producer_not_replaced");
-            }
+        if !self.shared.returned.is_empty() {
+            return Err(Cause::Fatal("records came back".to_owned()));
         }
+        Ok(flushed && !self.send_again(&producer))
     }
 }
 
-/// Delivers until `deadline`; whatever is left then settles as lost.
-fn settle(producer: &Producer, deadline: Instant) {
-    if producer.flush(deadline.saturating_duration_since(Instant::now())).is_ok() {
-        return;
+/// Settles what is left as lost.
+fn give_up(slot: &Slot, shared: &Shared) {
+    shared.give_up();
+    if let Some(producer) = slot.load_full() {
+        let left = producer.in_flight_count();
+        if left > 0 {
+            purge(&producer);
+            tracing::warn!(left, "kafka_records_given_up");
+        }
     }
-    let left = producer.in_flight_count();
+    let kept = [shared.unconfirmed.take(), shared.returned.take()];
+    for unsettled in kept.into_iter().flatten() {
+        Unsettled::closed(unsettled);
+    }
+}
+
+/// Makes the producer report on all that it holds.
+pub(super) fn purge(producer: &Producer) {
     producer.purge(PurgeConfig::default().queue().inflight());
     if let Err(error) = producer.flush(PURGE_TIMEOUT) {
         tracing::error!(%error, "kafka_purge_incomplete");
-    }
-    tracing::warn!(left, "kafka_records_given_up");
-}
-
-/// Dropping a producer blocks, so no session may be the last to hold one.
-fn drop_here(producer: Arc<Producer>) {
-    let mut held = producer;
-    while let Err(still_held) = Arc::try_unwrap(held) {
-        held = still_held;
-        std::thread::sleep(Duration::from_millis(1));
-    }
-}
-
-/// What the client library holds; the parts of the gauge `kafka_produce_queue_size`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct QueueSize {
-    /// Both of the others.
-    pub total: usize,
-    /// Delivery reports, errors and log lines that wait to be handled.
-    pub events: usize,
-    /// Records taken and not settled.
-    pub buffer: usize,
-}
-
-impl QueueSize {
-    pub(super) fn of(producer: &Producer, shared: &Shared) -> Self {
-        let buffer = shared.outbox.used().records;
-        // librdkafka counts messages and events together.
-        let held = usize::try_from(producer.in_flight_count()).unwrap_or(0);
-        let events = held.saturating_sub(buffer);
-        Self { total: buffer + events, events, buffer }
-    }
-}
-
-struct Gauges {
-    total: Gauge,
-    events: Gauge,
-    buffer: Gauge,
-    sampled: Option<Instant>,
-}
-
-impl Gauges {
-    fn register() -> Self {
-        let part = |part: &'static str| gauge!("kafka_produce_queue_size", "type" => part);
-        Self { total: part("total"), events: part("events"), buffer: part("buffer"), sampled: None }
-    }
-
-    fn sample(&mut self, producer: &Producer, shared: &Shared) {
-        if self.sampled.is_some_and(|at| at.elapsed() < GAUGE_EVERY) {
-            return;
-        }
-        let size = QueueSize::of(producer, shared);
-        for (gauge, value) in [(&self.total, size.total), (&self.events, size.events), (&self.buffer, size.buffer)] {
-            gauge.set(u32::try_from(value).unwrap_or(u32::MAX));
-        }
-        self.sampled = Some(Instant::now());
     }
 }

@@ -12,24 +12,34 @@
 //! | `reconnect.backoff.max.ms` | 1000 | 10,000 |
 //! | `socket.connection.setup.timeout.ms` | 5000: a host that has vanished is given up soon | 30,000 |
 //!
-//! Refused: `delivery.report.only.error` = `true`, `transactional.id`. Ignored: `go.*`. All else passes verbatim.
+//! What the operator's values mean for acks and order, and which of them are refused, is judged in
+//! [`crate::config::kafka_properties`]. Ignored: `go.*`. All else passes verbatim.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
 
 use crate::config::Kafka;
+use crate::config::kafka_properties::{self, Meaning};
+use crate::config::kafka_values;
 
 type Properties = BTreeMap<String, String>;
 
-/// All properties, checked as far as librdkafka does not; it checks the rest itself.
-pub(super) fn client_config(config: &Kafka) -> Result<ClientConfig, String> {
+/// All properties, and what they amount to, checked as far as librdkafka does not; it checks the rest itself.
+pub(super) fn client_config(config: &Kafka) -> Result<(ClientConfig, Meaning), String> {
     let properties = &config.properties;
-    check(properties)?;
+    if kafka_properties::bootstrap_servers(properties).is_none_or(|servers| servers.trim().is_empty()) {
+        return Err("property bootstrap.servers is missing or empty".to_owned());
+    }
+    let meaning = kafka_properties::judge(properties);
+    if let Some(finding) = meaning.errors.first() {
+        return Err(format!("property {}: {}", finding.property, finding.text));
+    }
     let mut client = ClientConfig::new();
-    for (key, value) in defaults(config) {
+    for (key, value) in defaults(config, meaning.idempotent) {
         client.set(key, value);
     }
     for (key, value) in properties {
@@ -40,17 +50,17 @@ pub(super) fn client_config(config: &Kafka) -> Result<ClientConfig, String> {
         }
     }
     client.set_log_level(log_level(properties));
-    Ok(client)
+    Ok((client, meaning))
 }
 
-/// Where the operator says the brokers are.
-pub(super) fn bootstrap_servers(config: &Kafka) -> Option<&str> {
-    any(&config.properties, &BOOTSTRAP_SERVERS)
-}
-
-/// Whether brokers answer for every record: unless the operator sets `acks` to 0.
-pub(super) fn confirms(config: &Kafka) -> bool {
-    any(&config.properties, &ACKS) != Some("0")
+/// The longest pause between two attempts to connect.
+pub(super) fn reconnect_backoff(config: &Kafka) -> Duration {
+    let properties = &config.properties;
+    let given = |name| properties.get(name).and_then(|value: &String| kafka_values::integer(value));
+    // librdkafka's default, unless ours is in force.
+    let default = if properties.contains_key(RECONNECT[1]) { 10_000 } else { RECONNECT_BACKOFF_MS };
+    let longest = given(RECONNECT[0]).unwrap_or(default);
+    Duration::from_millis(u64::try_from(longest).unwrap_or(0))
 }
 
 /// A namespace with other characters would make every topic name invalid.
@@ -74,41 +84,16 @@ pub(super) fn blame(error: &KafkaError) -> String {
 }
 
 /// Properties go by two names; our default must not fight the operator's value under the other one.
-const BOOTSTRAP_SERVERS: [&str; 2] = ["bootstrap.servers", "metadata.broker.list"];
 const ACKS: [&str; 2] = ["acks", "request.required.acks"];
 const IN_FLIGHT: [&str; 2] = ["max.in.flight.requests.per.connection", "max.in.flight"];
-const RETRIES: [&str; 2] = ["message.send.max.retries", "retries"];
 const EXPIRY: [&str; 2] = ["message.timeout.ms", "delivery.timeout.ms"];
 /// librdkafka wants the first to be no less than the second.
 const RECONNECT: [&str; 2] = ["reconnect.backoff.max.ms", "reconnect.backoff.ms"];
-
-/// The most that librdkafka allows an idempotent producer.
-const IDEMPOTENT_IN_FLIGHT: u32 = 5;
-
-fn any<'a>(properties: &'a Properties, names: &[&str]) -> Option<&'a str> {
-    names.iter().find_map(|name| properties.get(*name)).map(String::as_str)
-}
-
-fn check(properties: &Properties) -> Result<(), String> {
-    if any(properties, &BOOTSTRAP_SERVERS).is_none_or(|servers| servers.trim().is_empty()) {
-        return Err("property bootstrap.servers is missing or empty".to_owned());
-    }
-    if any(properties, &["delivery.report.only.error"]).is_some_and(|value| value.eq_ignore_ascii_case("true")) {
-        return Err("property delivery.report.only.error must not be true: \
-            without a report for every record no vehicle would be told that its record is safe"
-            .to_owned());
-    }
-    if properties.contains_key("transactional.id") {
-        return Err("property transactional.id must not be set: records are not sent in transactions".to_owned());
-    }
-    if any(properties, &ACKS) == Some("0") {
-        tracing::warn!("kafka property acks=0: vehicles are told that records are safe before any broker has them");
-    }
-    Ok(())
-}
+/// The default of 10 s would be the greater part of most outages.
+const RECONNECT_BACKOFF_MS: i32 = 1000;
 
 /// Ours, as far as the operator says nothing about the same matter.
-fn defaults(config: &Kafka) -> Vec<(&'static str, String)> {
+fn defaults(config: &Kafka, idempotent: bool) -> Vec<(&'static str, String)> {
     let properties = &config.properties;
     let twice = |number: usize| number.saturating_mul(2);
     let mut defaults = vec![
@@ -122,16 +107,15 @@ fn defaults(config: &Kafka) -> Vec<(&'static str, String)> {
         ("socket.connection.setup.timeout.ms", "5000".to_owned()),
     ];
     let mut unless_set = |names: &[&'static str], value: &str| {
-        if any(properties, names).is_none() {
+        if kafka_properties::read(properties, names).is_none() {
             defaults.push((names[0], value.to_owned()));
         }
     };
     // 0: records do not expire. The dispatcher's documentation says why.
     unless_set(&EXPIRY, "0");
-    // The default of 10 s would be the greater part of most outages.
-    unless_set(&RECONNECT, "1000");
+    unless_set(&RECONNECT, &RECONNECT_BACKOFF_MS.to_string());
     unless_set(&ACKS, "all");
-    if is_idempotent(properties) {
+    if idempotent {
         unless_set(&["enable.idempotence"], "true");
     } else {
         unless_set(&IN_FLIGHT, "1");
@@ -142,40 +126,12 @@ fn defaults(config: &Kafka) -> Vec<(&'static str, String)> {
 /// librdkafka's own limit.
 const MAX_QUEUE: usize = i32::MAX as usize;
 
-/// The operator's word; without one, yes, unless another property of theirs rules it out.
-fn is_idempotent(properties: &Properties) -> bool {
-    if let Some(value) = properties.get("enable.idempotence") {
-        return value.eq_ignore_ascii_case("true");
-    }
-    let obstacle = obstacle(properties);
-    if let Some(property) = obstacle {
-        tracing::warn!(property, "kafka producer is not idempotent: retries may write a record twice");
-    }
-    obstacle.is_none()
-}
-
-/// A property that librdkafka does not accept together with idempotence.
-fn obstacle(properties: &Properties) -> Option<&'static str> {
-    let set = |names: &[&str], conflicts: fn(&str) -> bool| any(properties, names).is_some_and(conflicts);
-    if set(&ACKS, |acks| !matches!(acks, "all" | "-1")) {
-        Some("acks")
-    } else if set(&IN_FLIGHT, |value| value.parse().is_ok_and(|requests: u32| requests > IDEMPOTENT_IN_FLIGHT)) {
-        Some("max.in.flight")
-    } else if set(&RETRIES, |value| value == "0") {
-        Some("retries")
-    } else if set(&["queuing.strategy"], |value| value != "fifo") {
-        Some("queuing.strategy")
-    } else {
-        None
-    }
-}
-
 /// librdkafka's own rule: `debug` implies the most detailed level, else what `log_level` (syslog) says, else info.
 fn log_level(properties: &Properties) -> RDKafkaLogLevel {
     if properties.contains_key("debug") {
         return RDKafkaLogLevel::Debug;
     }
-    match any(properties, &["log_level"]) {
+    match properties.get("log_level").map(String::as_str) {
         Some("0") => RDKafkaLogLevel::Emerg,
         Some("1") => RDKafkaLogLevel::Alert,
         Some("2") => RDKafkaLogLevel::Critical,
@@ -199,12 +155,13 @@ mod tests {
             properties: bootstrap.iter().chain(properties).map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
             max_unsettled: crate::config::InFlight { records: 1000, bytes: 1 << 20 },
             connect_timeout: Duration::from_secs(1),
+            unhealthy_after: Duration::from_secs(30),
         }
     }
 
     /// librdkafka itself must take what we make of the operator's properties.
     fn accepted(properties: &[(&str, &str)]) -> ClientConfig {
-        let client = client_config(&config(properties)).unwrap();
+        let (client, _) = client_config(&config(properties)).unwrap();
         client.create::<rdkafka::producer::BaseProducer>().unwrap();
         client
     }
@@ -247,10 +204,43 @@ mod tests {
     #[test]
     fn refuses_properties_that_break_the_promise_of_an_ack() {
         let refuse = |key, value| client_config(&config(&[(key, value)])).unwrap_err();
-        assert!(refuse("delivery.report.only.error", "true").contains("delivery.report.only.error"));
+        assert!(refuse("delivery.report.only.error", "t").contains("delivery.report.only.error"));
         assert!(refuse("transactional.id", "x").contains("transactional.id"));
         assert!(refuse("bootstrap.servers", "").contains("bootstrap.servers"));
         assert!(client_config(&config(&[("delivery.report.only.error", "false")])).is_ok());
+    }
+
+    /// The judge reads values as librdkafka does: what it takes for true or for a number, librdkafka takes for the
+    /// same, and what it finds no value in, librdkafka refuses.
+    #[test]
+    fn agrees_with_librdkafka_about_values() {
+        let of = |property: &str, value: &str| {
+            let mut client = ClientConfig::new();
+            client.set(property, value);
+            client.create_native_config().ok().map(|native| native.get(property).unwrap())
+        };
+        for value in ["true", "TRUE", "t", "T", "1", "false", "f", "F", "0", " true", "yes", "01", "", "on", "2"] {
+            let properties = [("enable.gapless.guarantee".to_owned(), value.to_owned())].into();
+            let ours = kafka_values::flag(&properties, "enable.gapless.guarantee").map(|flag| flag.to_string());
+            assert_eq!(ours, of("enable.gapless.guarantee", value), "{value:?}");
+        }
+        for value in
+            ["0", " 7", "\u{b}7", "010", "0x10", "0X1f", "+5", "5x", "4294967297", "x", "", "-", "0x", "08", "1e6"]
+        {
+            let ours = kafka_values::integer(value).map(|number| number.to_string());
+            assert_eq!(ours, of("queue.buffering.max.messages", value), "{value:?}");
+        }
+    }
+
+    #[test]
+    fn knows_how_long_librdkafka_pauses_before_it_connects_again() {
+        for (properties, pause) in [
+            (&[][..], 1000),
+            (&[("reconnect.backoff.ms", "50")], 10_000),
+            (&[("reconnect.backoff.ms", "50"), ("reconnect.backoff.max.ms", "70")], 70),
+        ] {
+            assert_eq!(reconnect_backoff(&config(properties)), Duration::from_millis(pause), "{properties:?}");
+        }
     }
 
     #[test]
