@@ -9,18 +9,22 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, Top
 use rdkafka::client::DefaultClientContext;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 
+use super::support::fence::Fenced;
 use super::support::kafka::Broker;
 use super::{FOLLOWS, HOUR, SOON, change, configure, is_stale, open, try_open, until, withholds_everything};
 
 fn config(broker: &Broker, topic: &str) -> config::Permissions {
+    // Properties of the dispatcher's that would break this store's promises have no effect on it.
+    config_with(topic, &[("bootstrap.servers", &broker.bootstrap()), ("acks", "1"), ("linger.ms", "3000")])
+}
+
+fn config_with(topic: &str, properties: &[(&str, &str)]) -> config::Permissions {
     let mut config = configure(PermissionStore::Kafka { topic: topic.to_owned() }, HOUR);
     config.kafka = Some(config::Kafka {
-        // Properties of the dispatcher's that would break this store's promises have no effect on it.
-        properties: [("bootstrap.servers", broker.bootstrap().as_str()), ("acks", "1"), ("linger.ms", "3000")]
-            .map(|(key, value)| (key.to_owned(), value.to_owned()))
-            .into(),
+        properties: properties.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
         max_unsettled: config::InFlight { records: 1000, bytes: 1 << 30 },
         connect_timeout: Duration::from_secs(20),
+        unhealthy_after: Duration::from_secs(30),
     });
     config
 }
@@ -144,6 +148,36 @@ async fn a_broker_that_dies_leaves_what_is_known_for_a_while_and_comes_back() {
     assert!(!again.allows("A") && !again.allows("B"));
 }
 
+/// The clients forget their brokers and, as they are told here, do not ask the bootstrap servers again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_that_have_lost_kafka_are_replaced() {
+    let broker = Fenced::start(&["grants-lost"]);
+    let servers = broker.bootstrap();
+    let config = config_with(
+        "grants-lost",
+        &[
+            ("bootstrap.servers", &servers),
+            ("metadata.recovery.strategy", "none"),
+            ("topic.metadata.refresh.interval.ms", "100"),
+        ],
+    );
+    let instance = open(&config).await;
+    instance.grant("A").await;
+    for round in 0..2 {
+        // Fenced first, then cut off: both clients ask again.
+        tokio::join!(broker.fence(Duration::from_secs(2)), async { broker.cut() });
+        until("it has lost Kafka", SOON, || is_stale(&instance.authority.health(), "topic grants-lost")).await;
+        assert!(instance.allows("A"), "what is known stays in force");
+        until("it has found Kafka", SOON, || instance.authority.health() == Health::Loaded).await;
+        let vin = format!("B{round}");
+        instance.grant(&vin).await;
+        assert!(instance.allows(&vin), "changes are confirmed again, the first one at once");
+    }
+    instance.revoke("A").await;
+    let again = open(&config).await;
+    assert!(!again.allows("A") && again.allows("B0") && again.allows("B1"));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_topic_that_was_made_anew_is_not_believed() {
     let broker = Broker::shared();
@@ -173,6 +207,7 @@ async fn without_a_broker_it_does_not_open_and_nothing_is_let_through() {
         properties: [("bootstrap.servers".to_owned(), "127.0.0.1:1".to_owned())].into(),
         max_unsettled: config::InFlight { records: 1000, bytes: 1 << 30 },
         connect_timeout: Duration::from_secs(1),
+        unhealthy_after: Duration::from_secs(30),
     });
     let error = try_open(&config).await.err().unwrap().to_string();
     assert!(error.contains("topic grants") && error.contains("no broker answers"), "{error}");

@@ -17,24 +17,23 @@
 //! A change that is not confirmed in time is reported as failed although a broker may have it; if it does, it comes
 //! into force as soon as it is read back. Making it again is safe.
 
+mod clients;
 mod log;
 mod topic;
 mod value;
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use rdkafka::client::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
-use rdkafka::message::{DeliveryResult, Message as _};
-use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
-use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use rdkafka::producer::BaseRecord;
+use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::oneshot;
 
+use self::clients::{Clients, Writer};
 use self::log::Log;
-use self::topic::{CONFIRM_WITHIN, Quiet, Reader};
+use self::topic::{CONFIRM_WITHIN, Reader};
 use super::{OpenError, StoreError, failed};
 use crate::config;
 use crate::permissions::change::{self, Change, Entry, ImportError, Planned};
@@ -44,16 +43,10 @@ use crate::permissions::ledger::Ledger;
 /// The store.
 pub(in crate::permissions) struct Kafka {
     log: Arc<Log>,
-    consumer: Arc<Reader>,
-    client: ClientConfig,
-    /// Replaced after a fatal error.
-    producer: Mutex<Arc<Producer>>,
+    clients: Clients,
     /// One change at a time: each is decided by the outcome of the one before.
     writing: tokio::sync::Mutex<()>,
 }
-
-type Producer = ThreadedProducer<Confirmations>;
-type Confirmation = oneshot::Sender<Result<(i32, i64), String>>;
 
 /// The reader waits so long for a message before it looks at other things.
 const POLL: Duration = Duration::from_millis(100);
@@ -61,14 +54,15 @@ const POLL: Duration = Duration::from_millis(100);
 const ASK: Duration = Duration::from_millis(500);
 /// How long an answer may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+/// Without an answer for so long, a fresh client is asked beside the one at hand.
+const DOUBT_AFTER: Duration = Duration::from_secs(5);
 
 impl Kafka {
     /// Makes the topic if need be, reads it to its end, and starts following it.
     pub(super) async fn open(topic: &str, kafka: &config::Kafka, ledger: Arc<Ledger>) -> Result<Arc<Self>, OpenError> {
         let wrong = |error: KafkaError| OpenError::Misconfigured(blame(&error));
-        let consumer: Arc<Reader> = Arc::new(topic::consumer(kafka).create_with_context(Quiet).map_err(wrong)?);
-        let client = topic::producer(kafka);
-        let producer = Mutex::new(Arc::new(produce(&client).map_err(wrong)?));
+        let clients = Clients::new(kafka).map_err(wrong)?;
+        let consumer = clients.reader();
         let partitions = topic::prepare(topic, kafka, Arc::clone(&consumer)).await?;
         let log = Arc::new(Log::new(topic, partitions, ledger));
         let patience = kafka.connect_timeout;
@@ -78,7 +72,7 @@ impl Kafka {
             let problem = loaded.unwrap_or_else(|_| Err("the reading was cut short".to_owned()));
             problem.map_err(|problem| OpenError::Unavailable(format!("topic {topic}: {problem}")))?;
         }
-        let store = Arc::new(Self { log, consumer, client, producer, writing: tokio::sync::Mutex::new(()) });
+        let store = Arc::new(Self { log, clients, writing: tokio::sync::Mutex::new(()) });
         let followed = Arc::downgrade(&store);
         std::thread::Builder::new()
             .name("permissions".to_owned())
@@ -101,7 +95,7 @@ impl Kafka {
         self.read_to_the_end().await.map_err(failed)?;
         let grants = self.log.ledger().grants();
         let planned = change::plan(changes, now_ms(), |vin, scope| Ok(grants.get(vin, scope).cloned()))?;
-        let producer = self.producer().map_err(|error| failed(self.failure(blame(&error))))?;
+        let producer = self.clients.writer().map_err(|error| failed(self.failure(blame(&error))))?;
         // Many at a time, but not more than the client's queue has room for.
         for batch in planned.chunks(1000) {
             self.write(&producer, batch).await.map_err(failed)?;
@@ -109,20 +103,23 @@ impl Kafka {
         Ok(planned)
     }
 
-    async fn write(&self, producer: &Producer, planned: &[Planned]) -> Result<(), StoreError> {
+    async fn write(&self, producer: &Writer, planned: &[Planned]) -> Result<(), StoreError> {
         let sent: Vec<_> =
             planned.iter().filter(|plan| plan.changed).map(|plan| (plan, self.send(producer, plan))).collect();
         let mut outcome = Ok(());
         for (plan, confirmation) in sent {
             match confirmation.await.unwrap_or_else(|_| Err("the client was closed".to_owned())) {
                 Ok((partition, offset)) => self.log.written(plan, partition, offset),
-                Err(problem) => outcome = Err(self.failure(format!("a change was not confirmed: {problem}"))),
+                Err(problem) => {
+                    self.clients.doubt_writer();
+                    outcome = Err(self.failure(format!("a change was not confirmed: {problem}")));
+                }
             }
         }
         outcome
     }
 
-    fn send(&self, producer: &Producer, plan: &Planned) -> oneshot::Receiver<Result<(i32, i64), String>> {
+    fn send(&self, producer: &Writer, plan: &Planned) -> oneshot::Receiver<Result<(i32, i64), String>> {
         let (confirmation, receiver) = oneshot::channel();
         let (key, value) = (value::key(&plan.vin, plan.entry.scope), value::value(&plan.vin, &plan.entry));
         let record = BaseRecord::with_opaque_to(&self.log.topic, Box::new(confirmation)).key(&key).payload(&value);
@@ -134,7 +131,7 @@ impl Kafka {
     }
 
     async fn read_to_the_end(&self) -> Result<(), StoreError> {
-        let (log, consumer) = (Arc::clone(&self.log), Arc::clone(&self.consumer));
+        let (log, consumer) = (Arc::clone(&self.log), self.clients.reader());
         let ends = tokio::task::spawn_blocking(move || ends(&log, &consumer)).await.map_err(|_| StoreError::Ended)?;
         let ends = ends.map_err(|error| self.failure(error.to_string()))?;
         if self.log.is_cut_off(&ends) {
@@ -146,22 +143,27 @@ impl Kafka {
         Err(self.failure(format!("cannot be read to its end within {CONFIRM_WITHIN:?}")))
     }
 
-    fn producer(&self) -> Result<Arc<Producer>, KafkaError> {
-        let mut producer = self.producer.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, reason)) = producer.client().fatal_error() {
-            tracing::error!(reason, "permission_producer_replaced");
-            *producer = Arc::new(produce(&self.client)?);
+    /// A reader can lose Kafka for good, as the dispatcher's producer can (`docs/adr/0018-replacing-a-producer.md`):
+    /// when a fresh one gets an answer that it does not, the fresh one reads on.
+    fn replace_reader(&self) {
+        let Ok(fresh) = self.clients.fresh_reader() else { return };
+        if ends(&self.log, &fresh).is_err() {
+            return;
         }
-        Ok(Arc::clone(&producer))
+        let next: Vec<_> = self.log.next().into_iter().map(Offset::Offset).collect();
+        match assign(&self.log, &fresh, &next) {
+            Ok(()) => {
+                self.clients.replace_reader(fresh);
+                // It has heard the same answers.
+                self.clients.doubt_writer();
+            }
+            Err(error) => tracing::error!(%error, topic = %self.log.topic, "permission_reader_not_replaced"),
+        }
     }
 
     fn failure(&self, problem: String) -> StoreError {
         StoreError::Kafka { topic: self.log.topic.to_string(), problem }
     }
-}
-
-fn produce(client: &ClientConfig) -> Result<Producer, KafkaError> {
-    client.create_with_context(Confirmations)
 }
 
 /// Values are left out: they may be secrets.
@@ -185,12 +187,7 @@ fn partition(at: usize) -> i32 {
 /// Reads from the beginning to where the log ends now. Gives up when nothing comes for `patience`. Blocks.
 fn load(log: &Log, consumer: &Reader, patience: Duration) -> Result<(), String> {
     let ends = ends(log, consumer).map_err(|error| error.to_string())?;
-    let mut assignment = TopicPartitionList::new();
-    for at in 0..ends.len() {
-        let added = assignment.add_partition_offset(&log.topic, partition(at), Offset::Beginning);
-        added.map_err(|error| error.to_string())?;
-    }
-    consumer.assign(&assignment).map_err(|error| error.to_string())?;
+    assign(log, consumer, &vec![Offset::Beginning; ends.len()]).map_err(|error| error.to_string())?;
     let mut heard = Instant::now();
     while log.next().iter().zip(&ends).any(|(next, end)| next < end) {
         match consumer.poll(POLL) {
@@ -210,10 +207,19 @@ fn load(log: &Log, consumer: &Reader, patience: Duration) -> Result<(), String> 
     Ok(())
 }
 
+/// Reads on from `offsets`, one for each partition.
+fn assign(log: &Log, consumer: &Reader, offsets: &[Offset]) -> Result<(), KafkaError> {
+    let mut assignment = TopicPartitionList::new();
+    for (at, offset) in offsets.iter().enumerate() {
+        assignment.add_partition_offset(&log.topic, partition(at), *offset)?;
+    }
+    consumer.assign(&assignment)
+}
+
 fn follow(store: &Weak<Kafka>) {
-    let mut asked = Instant::now();
+    let (mut asked, mut answered) = (Instant::now(), Instant::now());
     while let Some(store) = store.upgrade() {
-        let (log, consumer) = (&store.log, &store.consumer);
+        let (log, consumer) = (&store.log, store.clients.reader());
         match consumer.poll(POLL) {
             Some(Ok(message)) => log.take(&message),
             Some(Err(KafkaError::PartitionEOF(_))) | None => {}
@@ -221,7 +227,14 @@ fn follow(store: &Weak<Kafka>) {
         }
         if asked.elapsed() >= ASK {
             asked = Instant::now();
-            judge(log, ends(log, consumer));
+            let ends = ends(log, &consumer);
+            if ends.is_ok() {
+                answered = Instant::now();
+            } else if answered.elapsed() >= DOUBT_AFTER {
+                answered = Instant::now();
+                store.replace_reader();
+            }
+            judge(log, ends);
         }
     }
 }
@@ -239,30 +252,3 @@ fn judge(log: &Log, ends: Result<Vec<i64>, KafkaError>) {
 
 /// It was made anew, or a broker has lost its end. What it says now may lack refusals, so it is not followed.
 const CUT_OFF: &str = "it has become shorter than it was; restart the server once it is whole";
-
-/// Hands delivery reports to those who wait for them.
-struct Confirmations;
-
-impl ClientContext for Confirmations {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
-        Quiet.log(level, facility, line);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        Quiet.error(error, reason);
-    }
-}
-
-impl ProducerContext for Confirmations {
-    type DeliveryOpaque = Box<Confirmation>;
-
-    fn delivery(&self, result: &DeliveryResult<'_>, confirmation: Box<Confirmation>) {
-        let outcome = match result {
-            Ok(message) if message.offset() < 0 => Err("no broker has confirmed it".to_owned()),
-            Ok(message) => Ok((message.partition(), message.offset())),
-            Err((error, _)) => Err(error.to_string()),
-        };
-        // Nobody waits any more when the server stops.
-        let _ = confirmation.send(outcome);
-    }
-}

@@ -12,6 +12,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode;
 
 use crate::config;
+use crate::config::kafka_values;
 use crate::permissions::store::OpenError;
 
 /// Reads the topic.
@@ -40,7 +41,7 @@ const RETRY: Duration = Duration::from_millis(100);
 /// The operator's connection properties without those that a promise of this store depends on.
 fn connection(kafka: &config::Kafka) -> ClientConfig {
     /// Of the dispatcher's producer.
-    const OTHERS: [&str; 20] = [
+    const OTHERS: [&str; 23] = [
         "acks",
         "request.required.acks",
         "enable.idempotence",
@@ -56,6 +57,9 @@ fn connection(kafka: &config::Kafka) -> ClientConfig {
         "queuing.strategy",
         "linger.ms",
         "queue.buffering.max.ms",
+        "queue.buffering.max.messages",
+        "queue.buffering.max.kbytes",
+        "test.mock.num.brokers",
         "partitioner",
         "group.id",
         "enable.auto.commit",
@@ -73,11 +77,13 @@ fn connection(kafka: &config::Kafka) -> ClientConfig {
     client
 }
 
-/// A change is confirmed by all replicas in sync, once, in order, and soon or not at all.
+/// A change is confirmed by all replicas in sync, in order, and soon or not at all; once, unless the operator's
+/// brokers give no producer ids.
 pub(super) fn producer(kafka: &config::Kafka) -> ClientConfig {
     let mut client = connection(kafka);
     client.set("acks", "all");
-    client.set("enable.idempotence", "true");
+    let no_ids = kafka_values::flag(&kafka.properties, "enable.idempotence") == Some(false);
+    client.set("enable.idempotence", if no_ids { "false" } else { "true" });
     // One request at a time: the client library infers from a later one that an earlier one has arrived.
     client.set("max.in.flight", "1");
     client.set("linger.ms", "0");
