@@ -365,7 +365,8 @@ fn no_ack_waits_for_kafka_when_no_broker_confirms_anything() {
         let found = warnings(unconfirmed(json!({})));
         assert!(found.iter().any(|text| text.starts_with("records.V: acked on receipt")), "{found:?}");
         assert!(found.iter().any(|text| text.starts_with(&format!("kafka.{property}: "))), "{found:?}");
-        assert_eq!(rule(unconfirmed(json!({"records": {"V": ["kafka", "sqlite"]}}))), AckRule::AllDurable);
+        let both = config(unconfirmed(json!({"records": {"V": ["kafka", "sqlite"]}})));
+        assert_eq!(both.routes[0].deciders, [DispatcherName::Sqlite]);
         let found = errors(unconfirmed(json!({"reliable_ack_sources": {"V": "kafka"}})));
         assert!(found.len() == 1 && found[0].starts_with(&format!("kafka.{property}: ")), "{found:?}");
         assert!(found[0].contains("ack of V") && found[0].contains("set it to all"), "{found:?}");

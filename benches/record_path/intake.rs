@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Waker};
 use std::time::Instant;
 
-use fleet_telemetry::config::{self, AckRule, DispatcherName, Env};
+use fleet_telemetry::config::{self, DispatcherName, Env};
 use fleet_telemetry::dispatch::{Dispatcher, DispatcherMetrics, Full, Health, Outbox, Receipt, Route, Settled, Target};
 use fleet_telemetry::identity::{ClientType, Identity};
 use fleet_telemetry::logging::RateLimited;
@@ -39,7 +39,7 @@ impl Rig {
         let sink = Arc::new(Sink { outbox: Outbox::new(Outbox::MOST), held: Mutex::new(Vec::with_capacity(HELD)) });
         let handles = with_local_recorder(&Counting, || DispatcherMetrics::register(sink.name(), &topics));
         let target = Target::new(sink.clone(), Arc::new(handles));
-        let route = routed.then(|| ("V", Route::new(vec![target], AckRule::AllDurable)));
+        let route = routed.then(|| ("V", Route::new(vec![target], &[DispatcherName::Kafka])));
         let pipeline = Pipeline {
             permissions: Arc::new(permissions),
             policy: Policy::new(Routes::new(&topics, route), &config.policy),

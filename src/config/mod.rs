@@ -187,6 +187,8 @@ pub struct Route {
     pub dispatchers: Vec<DispatcherName>,
     /// When the vehicle is told.
     pub ack: AckRule,
+    /// The dispatchers whose delivery that takes; none: it is acked when it is handed off.
+    pub deciders: Vec<DispatcherName>,
 }
 
 /// When a record is acked.

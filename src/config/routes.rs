@@ -40,7 +40,12 @@ pub(super) fn resolve(file: &file::FileConfig, problems: &mut Problems) -> Vec<R
                 },
                 AckRule::By,
             );
-            Route { topic: record.clone(), dispatchers, ack }
+            let deciders = dispatchers.iter().copied().filter(|name| match ack {
+                AckRule::OnReceipt => false,
+                AckRule::AllDurable => is_durable(*name),
+                AckRule::By(decider) => *name == decider,
+            });
+            Route { topic: record.clone(), deciders: deciders.collect(), dispatchers, ack }
         })
         .collect()
 }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use super::error::{ConfigError, Problems};
 use super::section::Section;
-use super::{AckRule, DispatcherName, Route};
+use super::{DispatcherName, Route};
 
 /// One dispatcher's keys, as written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -55,26 +55,6 @@ impl FileTarget {
     }
 }
 
-impl AckRule {
-    /// Whether the ack depends on what `dispatcher` does with the record.
-    #[must_use]
-    pub fn depends_on(self, dispatcher: DispatcherName) -> bool {
-        match self {
-            Self::OnReceipt => false,
-            Self::AllDurable => dispatcher.is_durable(),
-            Self::By(decider) => dispatcher == decider,
-        }
-    }
-}
-
-impl Route {
-    /// Whether the ack depends on any dispatcher.
-    #[must_use]
-    pub fn has_decider(&self) -> bool {
-        self.dispatchers.iter().any(|name| self.ack.depends_on(*name))
-    }
-}
-
 /// Judges what the sections of `dispatchers` (each with the path of its section) say, against the routes.
 pub(super) fn resolve<'a>(
     sections: impl IntoIterator<Item = (DispatcherName, &'static str, &'a FileTarget)>,
@@ -95,11 +75,13 @@ fn target(
     let when_full = match file.when_full.as_deref() {
         None => WhenFull::default(),
         Some("wait") => {
-            forbid(name, section, routes, problems, "wait", |route| route.has_decider() && !route.ack.depends_on(name));
+            forbid(name, section, routes, problems, "wait", |route| {
+                !route.deciders.is_empty() && !route.deciders.contains(&name)
+            });
             WhenFull::Wait
         }
         Some("drop") => {
-            forbid(name, section, routes, problems, "drop", |route| route.ack.depends_on(name));
+            forbid(name, section, routes, problems, "drop", |route| route.deciders.contains(&name));
             WhenFull::Drop
         }
         Some(other) => {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::receipt::Joint;
 use super::{Dispatcher, DispatcherMetrics, Full, Outlet, Receipt};
-use crate::config::{AckRule, WhenFull};
+use crate::config::{DispatcherName, WhenFull};
 use crate::record::Record;
 
 /// Where records of one type go, and which of those decide about the ack.
@@ -62,12 +62,12 @@ impl Blocked {
 }
 
 impl Route {
-    /// `targets` in the order of the configuration.
+    /// `targets` in the order of the configuration; `deciders` are those of them that the ack depends on.
     #[must_use]
-    pub fn new(targets: Vec<Target>, ack: AckRule) -> Self {
+    pub fn new(targets: Vec<Target>, deciders: &[DispatcherName]) -> Self {
         // Deciders last: when the ack comes, the others already have the record.
         let (deciders, mut ordered): (Vec<_>, Vec<_>) =
-            targets.into_iter().partition(|target| ack.depends_on(target.dispatcher.name()));
+            targets.into_iter().partition(|target| deciders.contains(&target.dispatcher.name()));
         let count = deciders.len();
         if count > 0 {
             // Whoever the ack does not depend on must not delay it.

@@ -40,11 +40,6 @@ pub trait Dispatcher: fmt::Debug + Send + Sync + 'static {
     /// Its name in the configuration, the metrics and the logs.
     fn name(&self) -> DispatcherName;
 
-    /// Whether "delivered" is a promise that an ack may wait for.
-    fn is_durable(&self) -> bool {
-        self.name().is_durable()
-    }
-
     /// Hands a record off without blocking. The receipt is settled later (or at once), exactly once:
     /// `delivered` when the record is safe by this dispatcher's own criterion, else `failed`.
     ///

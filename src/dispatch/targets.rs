@@ -43,7 +43,7 @@ impl Targets {
         };
         let used: BTreeSet<_> = config.routes.iter().flat_map(|route| &route.dispatchers).copied().collect();
         let targets = try_join_all(used.iter().map(|name| connecting.target(*name))).await?;
-        let decides = |name| config.routes.iter().any(|route| route.ack.depends_on(name));
+        let decides = |name| config.routes.iter().any(|route| route.deciders.contains(&name));
         let needed = used.iter().filter(|name| decides(**name) || connecting.policy(**name).start == Start::Required);
         Ok(Self { needed: needed.copied().collect(), all: used.iter().copied().zip(targets).collect() })
     }
@@ -54,7 +54,7 @@ impl Targets {
     /// For a route that was not in the configuration of [`Self::connect`].
     #[must_use]
     pub fn route(&self, route: &config::Route) -> Route {
-        Route::new(route.dispatchers.iter().map(|name| self.all[name].clone()).collect(), route.ack)
+        Route::new(route.dispatchers.iter().map(|name| self.all[name].clone()).collect(), &route.deciders)
     }
 
     /// What keeps those that are needed from delivering.

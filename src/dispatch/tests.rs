@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::BoxFuture;
 
 use super::*;
-use crate::config::{AckRule, InFlight, WhenFull};
+use crate::config::{InFlight, WhenFull};
 use crate::record::{RecordKind, fixture};
 
 /// Keeps what it gets.
@@ -67,7 +67,7 @@ fn a_full_dispatcher_that_no_ack_depends_on_delays_nobody() {
     let (decider, optional) = (Hoard::new(DispatcherName::Kafka, 100), Hoard::new(DispatcherName::Logger, 2));
     // Whatever is said for routes without a decider.
     let targets = vec![target(&decider, WhenFull::Wait), target(&optional, WhenFull::Wait)];
-    let route = Route::new(targets, AckRule::AllDurable);
+    let route = Route::new(targets, &[DispatcherName::Kafka]);
     let outlet = Arc::new(Outlet::default());
     for n in 0..10 {
         route.dispatch(&record(&n.to_string()), Some(&outlet)).expect("nobody waits");
@@ -79,7 +79,7 @@ fn a_full_dispatcher_that_no_ack_depends_on_delays_nobody() {
 fn a_full_dispatcher_that_an_ack_depends_on_holds_the_record_back() {
     let (decider, optional) = (Hoard::new(DispatcherName::Kafka, 1), Hoard::new(DispatcherName::Logger, 100));
     let targets = vec![target(&decider, WhenFull::Drop), target(&optional, WhenFull::Wait)];
-    let route = Route::new(targets, AckRule::AllDurable);
+    let route = Route::new(targets, &[DispatcherName::Kafka]);
     let outlet = Arc::new(Outlet::default());
     route.dispatch(&record("a"), Some(&outlet)).expect("room");
     let blocked = route.dispatch(&record("b"), Some(&outlet)).expect_err("no room");
@@ -93,7 +93,7 @@ fn a_full_dispatcher_that_an_ack_depends_on_holds_the_record_back() {
 fn without_a_decider_the_operator_says_who_waits() {
     for (when_full, taken) in [(WhenFull::Wait, false), (WhenFull::Drop, true)] {
         let optional = Hoard::new(DispatcherName::Logger, 1);
-        let route = Route::new(vec![target(&optional, when_full)], AckRule::OnReceipt);
+        let route = Route::new(vec![target(&optional, when_full)], &[]);
         route.dispatch(&record("a"), None).expect("room");
         assert_eq!(route.dispatch(&record("b"), None).is_ok(), taken, "{when_full:?}");
         assert_eq!(optional.held(), 1);

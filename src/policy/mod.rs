@@ -106,16 +106,13 @@ fn is_sender(claimed: &[u8], identity: &Identity) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::AckRule;
     use crate::identity::ClientType;
     use crate::record::Topics;
 
     fn policy(connectivity_from_vehicles: bool) -> (Policy, Topics) {
         let topics = Topics::new(["V", "connectivity", "custom"]);
-        let routes = Routes::new(
-            &topics,
-            ["V", "connectivity", "custom"].map(|topic| (topic, Route::new(Vec::new(), AckRule::OnReceipt))),
-        );
+        let routes =
+            Routes::new(&topics, ["V", "connectivity", "custom"].map(|topic| (topic, Route::new(Vec::new(), &[]))));
         let config = crate::config::Policy { rate_limit: None, connectivity_from_vehicles };
         (Policy::new(routes, &config), topics)
     }

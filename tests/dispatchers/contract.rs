@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use fleet_telemetry::config::AckRule;
 use fleet_telemetry::dispatch::{
     Blocked, Dispatcher, DispatcherMetrics, Health, Outcome, Outlet, Route, Settled, Target,
 };
@@ -318,7 +317,7 @@ impl Bench {
         let name = dispatcher.name();
         let handles = ::metrics::with_local_recorder(&recorder, || DispatcherMetrics::register(name, &topics));
         let target = Target::new(Arc::clone(&dispatcher), Arc::new(handles));
-        let route = Arc::new(Route::new(vec![target], AckRule::By(name)));
+        let route = Arc::new(Route::new(vec![target], &[name]));
         Self { topics, dispatcher, route, outlet: Arc::default(), metrics, opaque: H::OPAQUE }
     }
 

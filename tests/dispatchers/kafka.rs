@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fleet_telemetry::config::{self, AckRule, DispatcherName};
+use fleet_telemetry::config::{self, DispatcherName};
 use fleet_telemetry::dispatch::kafka::Kafka;
 use fleet_telemetry::dispatch::{
     ConnectError, Dispatcher, DispatcherMetrics, Health, Outcome, Outlet, Route, Settled, Target,
@@ -67,7 +67,7 @@ impl Setup {
         let target = Target::new(Arc::clone(&kafka) as Arc<dyn Dispatcher>, metrics);
         Ok(Connected {
             kafka,
-            route: Route::new(vec![target], AckRule::AllDurable),
+            route: Route::new(vec![target], &[DispatcherName::Kafka]),
             outlet: Arc::new(Outlet::default()),
         })
     }

@@ -267,14 +267,3 @@ async fn a_producer_that_gets_no_id_any_more_says_so_and_its_successors_take_the
     assert_eq!(outcomes(&kafka.settled(1).await), [(&b"second"[..], Outcome::Delivered)]);
     kafka.until("it has its id", |health| *health == Health::Healthy).await;
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn without_a_brokers_word_it_is_not_durable() {
-    let mock = mock();
-    for (value, durable) in [("0", false), ("0x0", false), ("1", true), ("all", true)] {
-        let properties = vec![("request.required.acks", value)];
-        let kafka = Setup { properties, ..Setup::new(mock.bootstrap_servers(), "n") }.connect().await.unwrap();
-        assert_eq!(kafka.kafka.is_durable(), durable, "{value}");
-        assert_eq!(kafka.route.acks_on_receipt(), !durable, "{value}");
-    }
-}

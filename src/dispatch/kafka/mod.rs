@@ -25,10 +25,10 @@
 //! A vehicle that resends after its own timeout can still cause a second copy; consumers recognise it by the header
 //! `record_id`.
 
-mod backoff;
 mod context;
 mod gauges;
 mod message;
+mod pauses;
 mod poller;
 mod probe;
 mod properties;
@@ -225,11 +225,6 @@ impl Dispatcher for Kafka {
         &self.shared.outbox
     }
 
-    /// With `acks` 0 no broker says anything about a record.
-    fn is_durable(&self) -> bool {
-        self.shared.confirms
-    }
-
     /// Unhealthy from "all brokers down" until one of them answers again, while nothing is delivered though there
     /// is something to deliver, and while producers fail as soon as they are made.
     fn health(&self) -> Health {
@@ -264,7 +259,6 @@ mod tests {
     use rdkafka::producer::DefaultProducerContext;
 
     use super::*;
-    use crate::config::AckRule;
     use crate::dispatch::{DispatcherMetrics, Outcome, Outlet, Route, Settled, Target};
     use crate::identity::{ClientType, Identity};
     use crate::record::{Origin, Received, RecordKind};
@@ -278,8 +272,8 @@ mod tests {
         let topics = Topics::new([]);
         let kafka = Arc::new(Kafka::connect(&config, &config::Dispatchers::default(), &topics).await.unwrap());
         let metrics = Arc::new(DispatcherMetrics::register(DispatcherName::Kafka, &topics));
-        let target = Target { dispatcher: Arc::clone(&kafka) as Arc<dyn Dispatcher>, metrics };
-        (kafka, Route::new(vec![target], AckRule::AllDurable), Arc::new(Outlet::default()))
+        let target = Target::new(Arc::clone(&kafka) as Arc<dyn Dispatcher>, metrics);
+        (kafka, Route::new(vec![target], &[DispatcherName::Kafka]), Arc::new(Outlet::default()))
     }
 
     fn record() -> Record {

@@ -19,8 +19,8 @@ use rdkafka::error::KafkaResult;
 use rdkafka::producer::Producer as _;
 
 use super::Producer;
-use super::backoff::Backoff;
 use super::context::Context;
+use super::pauses::Pauses;
 use super::poller::{POLL, purge};
 use super::resend::{Sent, Unsettled};
 use super::shared::Shared;
@@ -51,7 +51,7 @@ impl Cause {
 /// Makes producers.
 pub(super) struct Replacement {
     client: ClientConfig,
-    backoff: Backoff,
+    pauses: Pauses,
     made: Instant,
     fatal: Counter,
     stuck: Counter,
@@ -68,7 +68,7 @@ impl Replacement {
         let replaced = |reason: &'static str| counter!("kafka_producer_replaced_total", "reason" => reason);
         Self {
             client,
-            backoff: Backoff::new(),
+            pauses: Pauses::new(),
             made: Instant::now(),
             fatal: replaced("fatal"),
             stuck: replaced("stuck"),
@@ -78,12 +78,12 @@ impl Replacement {
 
     /// Whether the pause since the last one is over.
     pub(super) fn may_start(&self) -> bool {
-        self.backoff.is_over(Instant::now())
+        self.pauses.is_over(Instant::now())
     }
 
     /// Whether producers follow each other without any delivery.
     pub(super) fn is_repeated(&self) -> bool {
-        self.backoff.is_repeated()
+        self.pauses.is_repeated()
     }
 
     /// Of the producer at hand.
@@ -94,7 +94,7 @@ impl Replacement {
     /// The records that the old one held keep their receipts and are sent by the new one.
     pub(super) fn replace(&mut self, slot: &Slot, shared: &Arc<Shared>, cause: &Cause) {
         let reason = cause.reason();
-        self.backoff.step(Instant::now(), shared.counts().delivered);
+        self.pauses.step(Instant::now(), shared.counts().delivered);
         // Dropped at the end: that may take a while, and sessions wait.
         let old = slot.swap(None).map(alone);
         if let Some(old) = &old {

@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use super::SECOND;
-use crate::config::{self, AckRule, DispatcherName, Env, InFlight};
+use crate::config::{self, DispatcherName, Env, InFlight};
 use crate::dispatch::{Dispatcher, DispatcherMetrics, Full, Health, Outbox, Receipt, Route, Target};
 use crate::envelope::{Envelope, message};
 use crate::identity::{ClientType, Identity};
@@ -89,7 +89,7 @@ impl Site {
         let sink = Arc::new(Sink::new(bound));
         let metrics = Arc::new(DispatcherMetrics::register(sink.name(), &topics));
         let target = || Target::new(sink.clone(), Arc::clone(&metrics));
-        let route = |topic| (topic, Route::new(vec![target()], AckRule::AllDurable));
+        let route = |topic| (topic, Route::new(vec![target()], &[DispatcherName::Kafka]));
         let topics_routed = if announced { &["V", "connectivity"][..] } else { &["V"] };
         let pipeline = Pipeline {
             permissions: Arc::new(Permissions::off()),
