@@ -105,8 +105,8 @@ leave_broker_alone() {
 	disturber=
 }
 
-# No more than the limit of open files leaves room for.
+# No more than the limit of open files leaves room for; the server keeps some for newcomers and for itself.
 affordable() {
-	local most=$(($(ulimit -n) - 500))
+	local most=$(($(ulimit -n) * 15 / 16 - 1000))
 	echo "$(($1 < most ? $1 : most))"
 }

@@ -15,6 +15,7 @@ use crate::dispatch::{ConnectError, Targets};
 use crate::listener::{self, Listener};
 use crate::logging::RateLimited;
 use crate::metrics::Metrics;
+use crate::open_files;
 use crate::permissions::filter::Withheld;
 use crate::permissions::{self, Authority, Permissions, api};
 use crate::policy::{Policy, Routes};
@@ -142,12 +143,15 @@ impl App {
     ///
     /// # Errors
     /// [`AppError`].
-    pub async fn build(config: Config) -> Result<Self, AppError> {
+    pub async fn build(mut config: Config) -> Result<Self, AppError> {
         tracing::info!(activity = true, version = env!("CARGO_PKG_VERSION"), "starting_server");
+        let open_files = open_files::raise();
+        let descriptors = open_files.fit(&mut config.listener);
         let hang_up = signal(SignalKind::hangup()).map_err(AppError::Signals)?;
         let tls = Arc::new(listener::tls::load(&config.listener.tls)?);
         let port = listener::bind(&config.listener).await?;
         let metrics = Arc::new(Metrics::default());
+        metrics.scope(|| open_files.register());
         let connected = Arc::new(OnceLock::new());
         let admin = Admin::start(&config, Arc::clone(&metrics), Arc::clone(&tls), Arc::clone(&connected)).await?;
 
@@ -160,7 +164,7 @@ impl App {
         let pipeline = pipeline(&config, topics, &targets, &consent, &metrics, &shutdown);
         let mut certificates = Watcher::new(config.listener.tls.reload_interval);
         std::iter::once(&tls).chain(&consent.tls).for_each(|tls| certificates.add(tls, &metrics));
-        let listener = metrics.scope(|| Listener::new(port, config.listener, tls, Arc::new(pipeline)));
+        let listener = metrics.scope(|| Listener::new(port, config.listener, descriptors, tls, Arc::new(pipeline)));
         Ok(Self { listener, targets, certificates, hang_up, shutdown, consent, admin })
     }
 

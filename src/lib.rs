@@ -37,5 +37,7 @@ pub mod config;
 pub mod http;
 pub mod logging;
 pub mod metrics;
+pub mod open_files;
+pub mod places;
 pub mod proto;
 pub mod tls;

@@ -118,7 +118,9 @@ fn takes_every_limit_of_ours() {
             "max_handshakes": 5, "max_message_bytes": 6, "max_frame_bytes": 7, "max_fragments": 8,
             "max_pings_per_second": 9, "idle_timeout": "10s", "ping_interval": "9s", "max_unsettled": 12,
             "max_unsettled_bytes": 100_000, "tcp_keepalive": "20s", "tcp_user_timeout": "21s",
-            "max_unread_reply_bytes": 2048, "write_timeout": "14s"
+            "max_unread_reply_bytes": 2048, "write_timeout": "14s", "client_hello_timeout": "500ms",
+            "max_pending_connections": 15, "max_http_connections": 16, "max_http_connections_per_address": 17,
+            "http_header_timeout": "18s"
         },
         "sqlite": {
             "path": "x.db", "max_age": "30d", "max_bytes": 2_000_000, "batch": 2, "linger": 0, "max_unsettled": 3,
@@ -137,6 +139,10 @@ fn takes_every_limit_of_ours() {
     assert_eq!(listener.tls.reload_interval, Duration::from_secs(7));
     assert_eq!((listener.handshake_timeout, listener.header_timeout), (Duration::from_secs(1), Duration::from_secs(2)));
     assert_eq!((listener.max_connections, listener.max_connections_per_address, listener.max_handshakes), (3, 4, 5));
+    assert_eq!((listener.max_pending_connections, listener.client_hello_timeout), (15, Duration::from_millis(500)));
+    let http = config.http;
+    assert_eq!((http.max_connections, http.max_connections_per_address), (16, 17));
+    assert_eq!(http.header_timeout, Duration::from_secs(18));
     assert_eq!((session.max_message_bytes, session.max_frame_bytes, session.max_fragments), (6, 7, 8));
     assert_eq!((session.max_pings_per_second, session.max_unread_reply_bytes), (9, 2048));
     assert_eq!(session.max_unsettled, InFlight { records: 12, bytes: 100_000 });
@@ -197,7 +203,10 @@ fn fits_defaults_to_what_is_given() {
     assert_eq!(limits(json!({"max_message_bytes": 8_000_000})).max_frame_bytes, 8_000_000);
     assert_eq!(config(json!({"limits": {"idle_timeout": "30s"}})).listener.tcp_user_timeout, Duration::from_secs(15));
     assert_eq!(config(json!({"shutdown": {"deadline": "3s"}})).shutdown.drain, Duration::from_millis(1500));
-    assert_eq!(config(json!({"limits": {"max_connections": 7}})).listener.max_connections_per_address, 7);
+    let few = config(json!({"limits": {"max_connections": 7, "handshake_timeout": "2s", "max_http_connections": 6}}));
+    assert_eq!((few.listener.max_connections_per_address, few.listener.max_pending_connections), (7, 7));
+    assert_eq!(few.listener.client_hello_timeout, Duration::from_secs(2));
+    assert_eq!(few.http.max_connections_per_address, 3);
 }
 
 #[test]
@@ -206,7 +215,9 @@ fn reports_all_mistakes_at_once() {
         "port": 70000, "status_port": 99999, "ack": "sometimes", "tls": {"server_cert": "", "server_key": "k", "reload_interval": "1ms"},
         "records": {"V": [], "alerts": ["kafak"], "errors": ["kafka"]}, "log_level": 3,
         "rate_limit": {"enabled": true, "over_limit": "panic"},
-        "limits": {"idle_timeout": "10s", "ping_interval": "10s", "max_connections": 0, "max_frame_bytes": 10},
+        "limits": {"idle_timeout": "10s", "ping_interval": "10s", "max_connections": 0, "max_frame_bytes": 10,
+                   "max_pending_connections": 0, "client_hello_timeout": "2h", "max_http_connections": 1,
+                   "max_http_connections_per_address": 0, "http_header_timeout": "1ms"},
         "shutdown": {"drain": "2m"}, "sqlite": {"path": "", "batch": 0}, "workers": {"threads": 0, "coalesce": "1s"}
     });
     let found = errors_of(&text.to_string());
@@ -222,6 +233,11 @@ fn reports_all_mistakes_at_once() {
         "port: 70000 is out of range, allowed is 0 to 65535",
         "status_port: 99999 is out of range, allowed is 1 to 65535",
         "limits.max_connections: 0 is out of range, allowed is 1 to 10000000",
+        "limits.max_pending_connections: 0 is out of range, allowed is 1 to 1000000",
+        "limits.client_hello_timeout: 7200s is out of range, allowed is 10ms to 3600s",
+        "limits.max_http_connections: 1 is out of range, allowed is 2 to 100000",
+        "limits.max_http_connections_per_address: 0 is out of range, allowed is 1 to 100000",
+        "limits.http_header_timeout: 1ms is out of range, allowed is 10ms to 3600s",
         "workers.threads: 0 is out of range, allowed is 1 to 1024",
         "workers.coalesce: 1s is out of range, allowed is 0ns to 20ms",
         "limits.max_frame_bytes: 10 is out of range, allowed is at least limits.max_message_bytes = 1000000",
@@ -236,7 +252,7 @@ fn reports_all_mistakes_at_once() {
         assert!(found.iter().any(|error| error == expected), "{expected} in {found:#?}");
     }
     assert!(found.iter().any(|error| error.starts_with("tls.ca_file: missing;") && error.contains("certs/README.md")));
-    assert_eq!(found.len(), 20, "{found:#?}");
+    assert_eq!(found.len(), 25, "{found:#?}");
 }
 
 #[test]

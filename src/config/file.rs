@@ -158,16 +158,26 @@ pub struct Sqlite {
 /// `limits`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
-    /// From accept to the end of the TLS handshake.
+    /// From accept to the end of the ClientHello.
+    pub client_hello_timeout: Option<Duration>,
+    /// From the ClientHello to the end of the TLS handshake.
     pub handshake_timeout: Option<Duration>,
     /// From the handshake to the end of the request headers.
     pub header_timeout: Option<Duration>,
-    /// Connections in all.
+    /// Sessions in all.
     pub max_connections: Option<i64>,
+    /// Connections that are not sessions yet.
+    pub max_pending_connections: Option<i64>,
     /// Connections per client address.
     pub max_connections_per_address: Option<i64>,
-    /// TLS handshakes at the same time.
+    /// TLS handshakes that are computed at the same time.
     pub max_handshakes: Option<i64>,
+    /// Connections of each plain-HTTP listener.
+    pub max_http_connections: Option<i64>,
+    /// Of those, per client address.
+    pub max_http_connections_per_address: Option<i64>,
+    /// Headers of a request to a plain-HTTP listener.
+    pub http_header_timeout: Option<Duration>,
     /// Longest message that is processed.
     pub max_message_bytes: Option<i64>,
     /// Longest message that is read.
@@ -337,11 +347,16 @@ impl Sqlite {
 impl Limits {
     fn read(section: &mut Section<'_>) -> Self {
         Self {
+            client_hello_timeout: section.duration("client_hello_timeout"),
             handshake_timeout: section.duration("handshake_timeout"),
             header_timeout: section.duration("header_timeout"),
             max_connections: section.value("max_connections"),
+            max_pending_connections: section.value("max_pending_connections"),
             max_connections_per_address: section.value("max_connections_per_address"),
             max_handshakes: section.value("max_handshakes"),
+            max_http_connections: section.value("max_http_connections"),
+            max_http_connections_per_address: section.value("max_http_connections_per_address"),
+            http_header_timeout: section.duration("http_header_timeout"),
             max_message_bytes: section.value("max_message_bytes"),
             max_frame_bytes: section.value("max_frame_bytes"),
             max_fragments: section.value("max_fragments"),

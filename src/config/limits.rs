@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::error::Problems;
-use super::{InFlight, Listener, Session, Tls, Workers, file};
+use super::{Http, InFlight, Listener, Session, Tls, Workers, file};
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 pub(super) const MINUTE: Duration = Duration::from_secs(60);
@@ -26,6 +26,9 @@ pub(super) fn listener(file: &file::FileConfig, tls: Tls, problems: &mut Problem
     let user_timeout = limits.idle_timeout.unwrap_or(IDLE) / 2;
     // About 30 KiB each: 100,000 connections are 3 GiB.
     let max_connections = problems.number("limits.max_connections", limits.max_connections, 1..=10_000_000, 100_000);
+    // A vehicle's handshake takes some round trips over a mobile network: seconds when it is poor.
+    let handshake_timeout =
+        problems.duration("limits.handshake_timeout", limits.handshake_timeout, SHORTEST..=HOUR, 10 * SECOND);
     Listener {
         host: file.host.clone().unwrap_or_default(),
         port: problems.number("port", file.port, 0..=65_535, 0),
@@ -38,15 +41,24 @@ pub(super) fn listener(file: &file::FileConfig, tls: Tls, problems: &mut Problem
             SHORTEST..=DAY,
             user_timeout,
         ),
-        // A vehicle's handshake takes some round trips over a mobile network: seconds when it is poor.
-        handshake_timeout: problems.duration(
-            "limits.handshake_timeout",
-            limits.handshake_timeout,
+        // It comes right behind the TCP handshake. When it is lost twice it is there after 3 s.
+        client_hello_timeout: problems.duration(
+            "limits.client_hello_timeout",
+            limits.client_hello_timeout,
             SHORTEST..=HOUR,
-            10 * SECOND,
+            handshake_timeout.min(5 * SECOND),
         ),
+        handshake_timeout,
         header_timeout: problems.duration("limits.header_timeout", limits.header_timeout, SHORTEST..=HOUR, 10 * SECOND),
         max_connections,
+        // A fleet that comes back at once finds room here and in the kernel's backlog (4,096); some 20 KiB each, and
+        // up to 64 KiB of a certificate chain.
+        max_pending_connections: problems.number(
+            "limits.max_pending_connections",
+            limits.max_pending_connections,
+            1..=1_000_000,
+            8192.min(max_connections),
+        ),
         // No separate bound by default: behind most load balancers all vehicles come from one address.
         max_connections_per_address: problems.number(
             "limits.max_connections_per_address",
@@ -54,8 +66,46 @@ pub(super) fn listener(file: &file::FileConfig, tls: Tls, problems: &mut Problem
             1..=10_000_000,
             max_connections,
         ),
-        // 0.2 ms of CPU each: enough to keep every core busy, few enough that none waits for long.
+        // 0.1 ms of CPU for each step: enough to keep every core busy, few enough that no session waits for long.
         max_handshakes: problems.number("limits.max_handshakes", limits.max_handshakes, 1..=1_000_000, 256),
+    }
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self {
+            // Scrapers, probes and some applications; an open connection costs a file descriptor.
+            max_connections: 128,
+            // Nobody alone takes more than half of what all have.
+            max_connections_per_address: 64,
+            // Whoever asks has the request ready.
+            header_timeout: 10 * SECOND,
+        }
+    }
+}
+
+pub(super) fn http(limits: &file::Limits, problems: &mut Problems) -> Http {
+    let default = Http::default();
+    let max_connections = problems.number(
+        "limits.max_http_connections",
+        limits.max_http_connections,
+        2..=100_000,
+        default.max_connections,
+    );
+    Http {
+        max_connections,
+        max_connections_per_address: problems.number(
+            "limits.max_http_connections_per_address",
+            limits.max_http_connections_per_address,
+            1..=100_000,
+            max_connections / 2,
+        ),
+        header_timeout: problems.duration(
+            "limits.http_header_timeout",
+            limits.http_header_timeout,
+            SHORTEST..=HOUR,
+            default.header_timeout,
+        ),
     }
 }
 

@@ -58,6 +58,8 @@ pub struct Config {
     pub dispatchers: Dispatchers,
     /// Plain-HTTP listeners: health, metrics.
     pub admin: Admin,
+    /// Bounds of each plain-HTTP listener.
+    pub http: Http,
     /// Log level and form.
     pub log: Log,
     /// How the process ends.
@@ -81,15 +83,19 @@ pub struct Listener {
     pub tcp_keepalive: Duration,
     /// What was sent and is not acknowledged for so long ends the connection, by TCP.
     pub tcp_user_timeout: Duration,
-    /// From accept to the end of the TLS handshake.
+    /// From accept to the end of the ClientHello.
+    pub client_hello_timeout: Duration,
+    /// From the ClientHello to the end of the TLS handshake.
     pub handshake_timeout: Duration,
     /// From the handshake to the end of the request headers.
     pub header_timeout: Duration,
-    /// Connections in all; above, new ones wait in the kernel's backlog.
+    /// Sessions in all; above, new connections are closed.
     pub max_connections: usize,
+    /// Connections that are not sessions yet; above, the silent make room.
+    pub max_pending_connections: usize,
     /// Connections per client address; above, new ones are closed.
     pub max_connections_per_address: usize,
-    /// TLS handshakes that may run at the same time.
+    /// TLS handshakes that are computed, or in line for a worker, at the same time.
     pub max_handshakes: usize,
 }
 
@@ -347,6 +353,17 @@ pub struct Admin {
     pub status: Option<SocketAddr>,
     /// `/metrics`, `/livez`, `/readyz`.
     pub metrics: Option<SocketAddr>,
+}
+
+/// Bounds of each plain-HTTP listener: status, metrics, the API of permissions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Http {
+    /// Connections; above, those that wait for their peer make room.
+    pub max_connections: usize,
+    /// Connections per client address; above, the same among its own.
+    pub max_connections_per_address: usize,
+    /// From accept, or from a request's first byte, to the end of its headers.
+    pub header_timeout: Duration,
 }
 
 /// Logs.

@@ -47,6 +47,7 @@ pub fn resolve(mut file: file::FileConfig, env: &Env) -> Result<(Config, Vec<War
         dispatchers: dispatchers(&file, &routes, kafka, &mut problems),
         routes,
         admin: admin(&file, &mut problems),
+        http: limits::http(&file.limits, &mut problems),
         log: log(&file, env, &mut problems),
         shutdown: shutdown(&file.shutdown, &mut problems),
         workers: limits::workers(&file.workers, &mut problems),

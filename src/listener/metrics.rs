@@ -2,11 +2,12 @@
 
 use std::io;
 
-use metrics::{Counter, Histogram, counter, gauge, histogram};
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use rustls::{AlertDescription, CertificateError, Error};
 
 use crate::config;
 use crate::identity::IdentityError;
+use crate::places::Claim;
 use crate::tls::OutOfDate;
 
 /// Pre-labelled handles.
@@ -14,6 +15,7 @@ pub struct ListenerMetrics {
     refused: [Counter; Refusal::ALL.len()],
     unidentified: [Counter; IdentityError::LABELS.len()],
     pub(super) answered: Counter,
+    pending: Gauge,
     pub(super) handshake_seconds: Histogram,
 }
 
@@ -22,8 +24,16 @@ pub struct ListenerMetrics {
 pub(super) enum Refusal {
     /// The kernel gave no connection.
     Accept,
+    /// As many sessions as there may be.
+    Connections,
     /// Too many connections from its address.
     Address,
+    /// It was silent, and made room for another one.
+    DisplacedSilent,
+    /// It had spoken and kept the server waiting, and made room for another one.
+    DisplacedSlow,
+    /// The ClientHello did not come in time.
+    ClientHelloTimeout,
     /// The handshake took too long.
     HandshakeTimeout,
     /// The client sent no certificate.
@@ -47,9 +57,13 @@ pub(super) enum Refusal {
 }
 
 impl Refusal {
-    pub(super) const ALL: [Self; 12] = [
+    pub(super) const ALL: [Self; 16] = [
         Self::Accept,
+        Self::Connections,
         Self::Address,
+        Self::DisplacedSilent,
+        Self::DisplacedSlow,
+        Self::ClientHelloTimeout,
         Self::HandshakeTimeout,
         Self::NoCertificate,
         Self::CertificateDates,
@@ -65,7 +79,11 @@ impl Refusal {
     pub(super) fn label(self) -> &'static str {
         match self {
             Self::Accept => "accept",
+            Self::Connections => "connection_limit",
             Self::Address => "address_limit",
+            Self::DisplacedSilent => "displaced_silent",
+            Self::DisplacedSlow => "displaced_slow",
+            Self::ClientHelloTimeout => "client_hello_timeout",
             Self::HandshakeTimeout => "handshake_timeout",
             Self::NoCertificate => "no_certificate",
             Self::CertificateDates => "certificate_dates",
@@ -79,12 +97,20 @@ impl Refusal {
         }
     }
 
+    /// Of a connection that had this claim to its place.
+    pub(super) fn displaced(claim: Claim) -> Self {
+        match claim {
+            Claim::Weak => Self::DisplacedSilent,
+            Claim::Fair | Claim::Firm => Self::DisplacedSlow,
+        }
+    }
+
     /// Classifies what tokio-rustls reports.
     pub(super) fn of_handshake(error: &io::Error) -> Self {
-        let Some(error) = error.get_ref().and_then(|error| error.downcast_ref::<Error>()) else {
-            return Self::Broken;
+        let Some(source) = error.get_ref().and_then(|error| error.downcast_ref::<Error>()) else {
+            return if error.kind() == io::ErrorKind::InvalidData { Self::Tls } else { Self::Broken };
         };
-        match error {
+        match source {
             Error::NoCertificatesPresented => Self::NoCertificate,
             Error::InvalidCertificate(
                 CertificateError::Expired
@@ -115,6 +141,7 @@ impl ListenerMetrics {
         #[expect(clippy::cast_precision_loss, reason = "bounds are far below 2^52")]
         for (bound, value) in [
             ("connections", config.max_connections),
+            ("pending_connections", config.max_pending_connections),
             ("connections_per_address", config.max_connections_per_address),
             ("handshakes", config.max_handshakes),
         ] {
@@ -124,6 +151,7 @@ impl ListenerMetrics {
             refused: Refusal::ALL.map(|refusal| counter!("connection_refused_total", "reason" => refusal.label())),
             unidentified: IdentityError::LABELS.map(|reason| counter!("identity_refused_total", "reason" => reason)),
             answered: counter!("http_answered_total"),
+            pending: gauge!("num_pending_connections"),
             handshake_seconds: histogram!("handshake_seconds"),
         }
     }
@@ -134,6 +162,22 @@ impl ListenerMetrics {
 
     pub(super) fn unidentified(&self, error: &IdentityError) {
         self.unidentified[error.index()].increment(1);
+    }
+}
+
+/// One connection that is not a session yet, for as long as it lives.
+pub(super) struct Pending(Gauge);
+
+impl Pending {
+    pub(super) fn new(metrics: &ListenerMetrics) -> Self {
+        metrics.pending.increment(1.0);
+        Self(metrics.pending.clone())
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.0.decrement(1.0);
     }
 }
 

@@ -2,42 +2,42 @@
 //!
 //! A connection's set-up runs in a task of its own, which ends by starting the session's much smaller
 //! task: what a handshake needs is not kept for the hours that a vehicle stays connected.
+//!
+//! Until it has a session, a connection counts among those that are pending, which have places of their own
+//! ([`crate::places`]): those that prove nothing never take one that a vehicle needs.
 
-mod addresses;
+mod hello;
 mod metrics;
+mod newcomer;
 mod tcp;
 pub mod tls;
+mod turns;
 pub mod upgrade;
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
-use uuid::Uuid;
+use tokio::sync::Semaphore;
 
-use self::addresses::{Addresses, Place};
 pub use self::metrics::ListenerMetrics;
 use self::metrics::Refusal;
 pub use self::tls::{Tls, TlsError};
-use self::upgrade::{Access, Upgrade, Upgraded};
+use self::turns::Turns;
 use crate::config;
-use crate::identity::{Identity, IdentityError};
+use crate::identity::IdentityError;
 use crate::logging::RateLimited;
-use crate::record::Origin;
-use crate::session::{Pipeline, Session};
+use crate::open_files;
+use crate::places::{AddressFull, Addresses, Claim, Places};
+use crate::session::Pipeline;
 
 /// The mTLS port, bound and not yet accepting.
 #[derive(Debug)]
 pub struct Listener {
     tcp: TcpListener,
     shared: Arc<Shared>,
-    /// One permit per connection, from accept to the end of the session.
-    connections: Arc<Semaphore>,
 }
 
 /// What all set-ups share.
@@ -47,18 +47,15 @@ struct Shared {
     tls: Arc<Tls>,
     pipeline: Arc<Pipeline>,
     metrics: ListenerMetrics,
-    addresses: Arc<Addresses>,
-    /// Bounds the handshakes that run at the same time.
-    handshakes: Semaphore,
+    /// Connections that are not sessions yet.
+    pending: Arc<Places>,
+    /// One permit per session, from the end of its handshake.
+    sessions: Arc<Semaphore>,
+    turns: Turns,
     handshake_log: RateLimited,
     identity_log: RateLimited,
-}
-
-/// What a connection gives back when it ends, in this order: whoever gets its connection permit may come
-/// from the same address.
-struct Permits {
-    _address: Place,
-    _connection: OwnedSemaphorePermit,
+    full_log: RateLimited,
+    displaced_log: RateLimited,
 }
 
 /// Why the port cannot be bound.
@@ -72,7 +69,12 @@ pub struct BindError {
 
 /// Connections that the kernel completes before this process accepts them.
 const BACKLOG: u32 = 4096;
-const ACCEPT_BACK_OFF: Duration = Duration::from_millis(100);
+/// A ClientHello that was sent right behind the TCP handshake may be so late, in a mobile network.
+const ROUND_TRIP: Duration = Duration::from_millis(200);
+/// After a failed accept for which nobody can make room.
+const BACK_OFF: Duration = Duration::from_millis(100);
+/// For the connection that has made room to be closed.
+const CLOSING: Duration = Duration::from_millis(1);
 
 /// Binds the mTLS port.
 ///
@@ -105,21 +107,30 @@ fn bind_address(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 impl Listener {
-    /// A listener over a bound port.
+    /// A listener over a bound port. At most `descriptors` connections are open, whatever they are.
     #[must_use]
-    pub fn new(tcp: TcpListener, config: config::Listener, tls: Arc<Tls>, pipeline: Arc<Pipeline>) -> Self {
-        let connections = Arc::new(Semaphore::new(config.max_connections.min(Semaphore::MAX_PERMITS)));
+    pub fn new(
+        tcp: TcpListener,
+        config: config::Listener,
+        descriptors: usize,
+        tls: Arc<Tls>,
+        pipeline: Arc<Pipeline>,
+    ) -> Self {
+        let sessions = Arc::new(Semaphore::new(config.max_connections.min(Semaphore::MAX_PERMITS)));
         let shared = Shared {
-            addresses: Arc::new(Addresses::new(config.max_connections_per_address)),
-            handshakes: Semaphore::new(config.max_handshakes.min(Semaphore::MAX_PERMITS)),
+            pending: pending(&config, descriptors, Arc::clone(&sessions)),
+            sessions,
+            turns: Turns::new(config.max_handshakes),
             metrics: ListenerMetrics::register(&config),
             handshake_log: RateLimited::default(),
             identity_log: RateLimited::default(),
+            full_log: RateLimited::default(),
+            displaced_log: RateLimited::default(),
             config,
             tls,
             pipeline,
         };
-        Self { tcp, shared: Arc::new(shared), connections }
+        Self { tcp, shared: Arc::new(shared) }
     }
 
     /// The bound address.
@@ -138,125 +149,106 @@ impl Listener {
             () = self.accept() => {}
             () = shutdown.clone().draining() => {}
         }
-        let Self { tcp, shared, connections } = self;
+        let Self { tcp, shared } = self;
         drop(tcp);
-        let all = u32::try_from(shared.config.max_connections).unwrap_or(u32::MAX);
-        if tokio::time::timeout_at(shutdown.sessions_end(), connections.acquire_many(all)).await.is_err() {
-            let left = shared.config.max_connections - connections.available_permits();
+        // Nobody waits for those who have said nothing.
+        shared.pending.clear_weak();
+        if tokio::time::timeout_at(shutdown.sessions_end(), shared.ended()).await.is_err() {
+            let left = shared.config.max_connections - shared.sessions.available_permits() + shared.pending.len();
             tracing::warn!(connections = left, "drain_deadline_reached");
         }
     }
 
     async fn accept(&self) {
         loop {
-            let Ok(connection) = Arc::clone(&self.connections).acquire_owned().await else { return };
-            let (tcp, peer) = match self.tcp.accept().await {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    // Out of file descriptors, mostly: waiting is all that helps.
-                    self.shared.metrics.refused(Refusal::Accept);
-                    if let Some(skipped) = self.shared.handshake_log.permit() {
-                        tracing::error!(%error, skipped, "accept_error");
-                    }
-                    tokio::time::sleep(ACCEPT_BACK_OFF).await;
-                    continue;
-                }
-            };
-            let Some(address) = Addresses::enter(&self.shared.addresses, peer.ip()) else {
-                self.shared.metrics.refused(Refusal::Address);
-                continue;
-            };
-            let permits = Permits { _address: address, _connection: connection };
-            tokio::spawn(Box::pin(set_up(Arc::clone(&self.shared), tcp, peer, permits)));
+            self.shared.pending.room().await;
+            match self.tcp.accept().await {
+                Ok((tcp, peer)) => self.admit(tcp, peer),
+                Err(error) => self.not_accepted(&error).await,
+            }
         }
+    }
+
+    fn admit(&self, tcp: TcpStream, peer: SocketAddr) {
+        let shared = &self.shared;
+        // Closed at once, it can try elsewhere; left in the kernel's backlog, it would wait for nothing.
+        if shared.sessions.available_permits() == 0 {
+            return shared.full();
+        }
+        match Places::enter(&shared.pending, peer.ip()) {
+            Ok((place, displaced)) => {
+                tokio::spawn(newcomer::run(Arc::clone(shared), tcp, peer, place, displaced));
+            }
+            Err(AddressFull) => shared.metrics.refused(Refusal::Address),
+        }
+    }
+
+    /// Out of file descriptors, mostly: somebody who is silent makes room, or waiting is all that helps. (Linux says so
+    /// also when nobody wants to connect. Whoever makes room then does it for nobody; once, for then there is one.)
+    async fn not_accepted(&self, error: &io::Error) {
+        self.shared.metrics.refused(Refusal::Accept);
+        if let Some(skipped) = self.shared.handshake_log.permit() {
+            tracing::error!(%error, skipped, "accept_error");
+        }
+        if open_files::is_the_peers_fault(error) {
+            return;
+        }
+        let made_room = self.shared.pending.displace();
+        tokio::time::sleep(if made_room { CLOSING } else { BACK_OFF }).await;
     }
 }
 
-/// From a TCP connection to a session.
-async fn set_up(shared: Arc<Shared>, tcp: TcpStream, peer: SocketAddr, permits: Permits) {
-    let started = Instant::now();
-    let tls = match handshake(&shared, tcp).await {
-        Ok(tls) => tls,
-        Err((refusal, error)) => {
-            shared.metrics.refused(refusal);
-            if let Some(skipped) = shared.handshake_log.permit() {
-                tracing::info!(
-                    target: "fleet_telemetry::handshake",
-                    activity = true, %peer, class = refusal.label(), %error, skipped, "tls_handshake_error"
-                );
-            }
-            return;
-        }
+/// Places for connections that are not sessions yet, as far as sessions leave descriptors for them.
+fn pending(config: &config::Listener, descriptors: usize, sessions: Arc<Semaphore>) -> Arc<Places> {
+    let (most, max_connections) = (config.max_pending_connections, config.max_connections);
+    let limit = move || {
+        let used = max_connections.saturating_sub(sessions.available_permits());
+        most.min(descriptors.saturating_sub(used)).max(1)
     };
-    shared.metrics.handshake_seconds.record(started.elapsed().as_secs_f64());
-    let identity = identify(&tls);
-    if let Err(error) = &identity {
-        shared.metrics.unidentified(error);
-        if let Some(skipped) = shared.identity_log.permit() {
+    Places::new(limit, Arc::new(Addresses::new(config.max_connections_per_address)), ROUND_TRIP)
+}
+
+impl Shared {
+    /// Waits until no connection is left.
+    async fn ended(&self) {
+        self.pending.emptied().await;
+        let all = u32::try_from(self.config.max_connections).unwrap_or(u32::MAX);
+        let _ = self.sessions.acquire_many(all).await;
+    }
+
+    /// There are as many sessions as there may be.
+    fn full(&self) {
+        self.metrics.refused(Refusal::Connections);
+        if let Some(skipped) = self.full_log.permit() {
+            let limit = self.config.max_connections;
+            tracing::warn!(limit, skipped, "connection_limit_reached");
+        }
+    }
+
+    /// A connection that had this claim was closed for another one.
+    fn displaced(&self, claim: Claim, peer: SocketAddr) {
+        let refusal = Refusal::displaced(claim);
+        self.metrics.refused(refusal);
+        if let Some(skipped) = self.displaced_log.permit() {
+            let limit = self.config.max_pending_connections;
+            tracing::warn!(%peer, class = refusal.label(), limit, skipped, "pending_connections_full");
+        }
+    }
+
+    fn handshake_failed(&self, peer: SocketAddr, (refusal, error): &newcomer::Refused) {
+        self.metrics.refused(*refusal);
+        if let Some(skipped) = self.handshake_log.permit() {
+            tracing::info!(
+                target: "fleet_telemetry::handshake",
+                activity = true, %peer, class = refusal.label(), %error, skipped, "tls_handshake_error"
+            );
+        }
+    }
+
+    fn unidentified(&self, peer: SocketAddr, error: &IdentityError) {
+        self.metrics.unidentified(error);
+        if let Some(skipped) = self.identity_log.permit() {
             tracing::error!(%peer, %error, skipped, "extract_sender_id_err");
         }
     }
-    let access = if identity.is_ok() { Access::Granted } else { Access::Refused };
-    match (upgrade::serve(tls, access, shared.config.header_timeout).await, identity) {
-        (Ok(Upgraded::WebSocket(tls, early, upgrade)), Ok(identity)) => {
-            let session = Box::new(session(&shared, tls, early, identity, *upgrade, peer));
-            tokio::spawn(async move {
-                session.run().await;
-                drop(permits);
-            });
-        }
-        (Ok(_), _) => shared.metrics.answered.increment(1),
-        (Err(_), _) => shared.metrics.refused(Refusal::Http),
-    }
-}
-
-async fn handshake(shared: &Shared, tcp: TcpStream) -> Result<TlsStream<TcpStream>, (Refusal, io::Error)> {
-    tcp::configure(&tcp, &shared.config).map_err(|error| (Refusal::Accept, error))?;
-    let accept = async {
-        let _turn = shared.handshakes.acquire().await;
-        TlsAcceptor::from(shared.tls.current()).accept(tcp).await
-    };
-    match tokio::time::timeout(shared.config.handshake_timeout, accept).await {
-        Ok(Ok(tls)) => Ok(tls),
-        Ok(Err(error)) => Err((Refusal::of_handshake(&error), error)),
-        Err(_) => Err((Refusal::HandshakeTimeout, io::ErrorKind::TimedOut.into())),
-    }
-}
-
-/// rustls lists the end-entity certificate first and has verified the chain from it.
-fn identify(tls: &TlsStream<TcpStream>) -> Result<Identity, IdentityError> {
-    let (_, connection) = tls.get_ref();
-    let leaf = connection.peer_certificates().and_then(<[_]>::first).ok_or(IdentityError::Unparsable)?;
-    Identity::from_verified_leaf(leaf)
-}
-
-fn session(
-    shared: &Shared,
-    tls: TlsStream<TcpStream>,
-    early: bytes::Bytes,
-    identity: Identity,
-    upgrade: Upgrade,
-    peer: SocketAddr,
-) -> Session<TlsStream<TcpStream>> {
-    let socket_id = Uuid::new_v4();
-    let label = upgrade.txid.filter(|_| shared.pipeline.session.connection_id_from_header);
-    let told = |text| shared.pipeline.permissions.label(text);
-    let origin = Origin {
-        identity,
-        connection_id: label.unwrap_or(socket_id).to_string().into(),
-        network_interface: told(upgrade.network_interface).into(),
-        client_version: told(upgrade.client_version).into(),
-    };
-    tracing::info!(
-        activity = true,
-        device_id = origin.identity.device_id(),
-        network_interface = &*origin.network_interface,
-        txid = &*origin.connection_id,
-        %socket_id,
-        %peer,
-        user_agent = told(upgrade.user_agent),
-        "X-Forwarded-For" = told(upgrade.forwarded_for),
-        "socket_connected"
-    );
-    Session::new(Arc::clone(&shared.pipeline), tls, &early, origin, socket_id)
 }

@@ -47,6 +47,8 @@ pub enum Access {
     Granted,
     /// It gets 403.
     Refused,
+    /// It is a vehicle's, and gets 503: there are as many sessions as there may be.
+    Full,
 }
 
 /// Headers are cut to this many bytes.
@@ -90,8 +92,10 @@ fn answer<B>(request: &Request<B>, access: Access, accepted: &Slot) -> Response<
     if request.uri().path() == "/status" {
         return text(StatusCode::OK, "mtls ok");
     }
-    if access == Access::Refused {
-        return text(StatusCode::FORBIDDEN, "Forbidden\n");
+    match access {
+        Access::Granted => {}
+        Access::Refused => return text(StatusCode::FORBIDDEN, "Forbidden\n"),
+        Access::Full => return text(StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable\n"),
     }
     match accept_key(request) {
         Ok(key) => {
@@ -233,6 +237,7 @@ mod tests {
     fn a_refused_certificate_gets_403_and_no_upgrade() {
         let request = request().body(()).unwrap();
         assert_eq!(answered(&request, Access::Refused), (StatusCode::FORBIDDEN, false));
+        assert_eq!(answered(&request, Access::Full), (StatusCode::SERVICE_UNAVAILABLE, false));
         assert_eq!(answered(&request, Access::Granted), (StatusCode::SWITCHING_PROTOCOLS, true));
     }
 

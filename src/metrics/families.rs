@@ -65,6 +65,8 @@ const FAMILIES: &[(Kind, &str, &str)] = &[
     // The process.
     (Gauge, "uptime_sec", "Seconds since the start."),
     (Gauge, "num_connections", "Connections of vehicles."),
+    (Gauge, "num_pending_connections", "Connections to the vehicles' port that are not sessions yet."),
+    (Counter, "http_refused_total", "Connections to the plain ports that were refused or cut, by port and reason."),
     (Gauge, "memory_allocated_bytes", "Resident private memory: heap and stacks, in bytes."),
     (Gauge, "memory_heap", "Resident private memory: heap and stacks, in bytes."),
     (Gauge, "memory_stack", "Stack of the main thread, in bytes."),

@@ -124,21 +124,6 @@ async fn an_address_has_only_so_many_connections() {
 }
 
 #[tokio::test]
-async fn connections_above_the_limit_wait_for_a_place() {
-    let (_dir, pki, server) = start_with(|config| config["limits"] = json!({ "max_connections": 2 }));
-    let config = pki.vehicle(VIN);
-    let first = Vehicle::connect(server.address, &config, VIN).await;
-    let _second = Vehicle::connect(server.address, &config, VIN).await;
-    let third = Vehicle::connect(server.address, &config, VIN);
-    tokio::pin!(third);
-    assert!(tokio::time::timeout(Duration::from_millis(300), &mut third).await.is_err(), "no place yet");
-    drop(first);
-    let mut third = third.await;
-    third.send("V", "t", &v_payload(VIN, 1.0)).await;
-    assert_eq!(third.receive().await, ack("V", "t"));
-}
-
-#[tokio::test]
 async fn a_vehicle_that_waits_for_the_rate_limit_is_not_idle() {
     let (_dir, pki, server) = start_with(|config| {
         config["limits"] = json!({ "idle_timeout": "1s", "ping_interval": "500ms" });

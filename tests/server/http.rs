@@ -41,7 +41,7 @@ async fn a_client_that_sends_no_request_is_cut_off() {
     exchange(server.address, &pki.vehicle(VIN), b"GET / HT").await;
     assert!(started.elapsed() < std::time::Duration::from_secs(5));
     let silent = tokio::net::TcpStream::connect(server.address).await.unwrap();
-    server.metric_becomes("connection_refused_total{reason=\"handshake_timeout\"}", 1.0).await;
+    server.metric_becomes("connection_refused_total{reason=\"client_hello_timeout\"}", 1.0).await;
     drop(silent);
 }
 

@@ -24,6 +24,8 @@ pub struct Server {
     stderr: Arc<Mutex<String>>,
 }
 
+const BINARY: &str = env!("CARGO_BIN_EXE_fleet-telemetry");
+
 /// A configuration that works: SQLite in `dir`, everything on loopback; changed by the test.
 pub fn config(pki: &Pki) -> Value {
     let dir = pki.dir();
@@ -68,10 +70,22 @@ impl Server {
         Self::try_start(pki, config).unwrap_or_else(|(status, log)| panic!("the server ended with {status}: {log:#?}"))
     }
 
+    /// As [`Self::start`], behind a line of shell, such as `ulimit -n 1000`.
+    pub fn start_behind(pki: &Pki, config: &Value, line: &str) -> Self {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("{line} && exec \"$0\" \"$@\""), BINARY]);
+        Self::spawn(shell, pki, config)
+            .unwrap_or_else(|(status, log)| panic!("the server ended with {status}: {log:#?}"))
+    }
+
     /// As [`Self::start`], for a server that may refuse: its exit status and what it said.
     pub fn try_start(pki: &Pki, config: &Value) -> Result<Self, (ExitStatus, Vec<String>)> {
+        Self::spawn(Command::new(BINARY), pki, config)
+    }
+
+    fn spawn(mut command: Command, pki: &Pki, config: &Value) -> Result<Self, (ExitStatus, Vec<String>)> {
         let path = write_config(pki.dir(), config);
-        let mut child = Command::new(env!("CARGO_BIN_EXE_fleet-telemetry"))
+        let mut child = command
             .arg("--config")
             .arg(path)
             .stdin(Stdio::null())

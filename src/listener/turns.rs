@@ -1,0 +1,118 @@
+//! Whose handshake the server computes next.
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::task::Poll;
+
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use crate::places::{Claim, Place};
+
+/// Bounds the handshakes that are computed, or in line for a worker. One that waits for its peer holds no turn, so
+/// that nobody who is slow keeps others waiting; and however many come at once, sessions wait for these few at most.
+#[derive(Debug)]
+pub(super) struct Turns(Semaphore);
+
+impl Turns {
+    pub(super) fn new(limit: usize) -> Self {
+        Self(Semaphore::new(limit.min(Semaphore::MAX_PERMITS)))
+    }
+
+    /// Starts work and polls it to its end, each time in a turn. The claim of `place` is firm from one wake-up of the
+    /// work to the end of the turn that it brings, and fair otherwise.
+    pub(super) async fn compute<W>(&self, place: &Place, start: impl FnOnce() -> W) -> W::Output
+    where
+        W: Future + Unpin,
+    {
+        let mut turn = self.next(place).await;
+        let mut work = start();
+        loop {
+            let step = poll_fn(|cx| Poll::Ready(Pin::new(&mut work).poll(cx))).await;
+            drop(turn);
+            place.claim(Claim::Fair);
+            match step {
+                Poll::Ready(output) => return output,
+                Poll::Pending => woken().await,
+            }
+            turn = self.next(place).await;
+        }
+    }
+
+    async fn next(&self, place: &Place) -> SemaphorePermit<'_> {
+        place.claim(Claim::Firm);
+        let turn = self.0.acquire().await.expect("the semaphore is never closed");
+        // Whoever is ready goes first, sessions above all. Without this a thousand clients that come at once would all
+        // find a turn free, one after the other, before any session is polled.
+        tokio::task::yield_now().await;
+        turn
+    }
+}
+
+/// Ready when the task is polled again.
+async fn woken() {
+    let mut polled = false;
+    poll_fn(|_| if std::mem::replace(&mut polled, true) { Poll::Ready(()) } else { Poll::Pending }).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::places::{Addresses, Places};
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    fn place() -> Place {
+        let places = Places::new(|| 10_000, Arc::new(Addresses::new(10_000)), Duration::ZERO);
+        Places::enter(&places, IpAddr::from([192, 0, 2, 1])).unwrap().0
+    }
+
+    #[tokio::test]
+    async fn one_that_waits_for_its_peer_keeps_nobody_from_a_turn() {
+        let turns = Arc::new(Turns::new(1));
+        let (answer, waits) = oneshot::channel::<()>();
+        let slow = tokio::spawn({
+            let turns = Arc::clone(&turns);
+            async move { turns.compute(&place(), || waits).await }
+        });
+        tokio::task::yield_now().await;
+        for _ in 0..10 {
+            let place = place();
+            let quick = turns.compute(&place, || std::future::ready(7));
+            assert_eq!(tokio::time::timeout(PATIENCE, quick).await, Ok(7));
+        }
+        answer.send(()).unwrap();
+        assert_eq!(tokio::time::timeout(PATIENCE, slow).await.unwrap().unwrap(), Ok(()));
+    }
+
+    #[tokio::test]
+    async fn a_session_that_is_ready_waits_for_no_more_handshakes_than_have_a_turn() {
+        let (turns, computed) = (Arc::new(Turns::new(3)), Arc::new(AtomicUsize::new(0)));
+        for _ in 0..1000 {
+            let (turns, computed) = (Arc::clone(&turns), Arc::clone(&computed));
+            tokio::spawn(async move {
+                let work = || {
+                    computed.fetch_add(1, Ordering::Relaxed);
+                    std::future::ready(())
+                };
+                turns.compute(&place(), work).await;
+            });
+        }
+        // On one thread, as this runtime has, a task that yields is behind all that are ready.
+        let mut most = 0;
+        let mut before = 0;
+        while before < 1000 {
+            tokio::task::yield_now().await;
+            let now = computed.load(Ordering::Relaxed);
+            most = most.max(now - before);
+            before = now;
+        }
+        assert!(most <= 2 * 3, "{most} at once");
+    }
+}
