@@ -12,6 +12,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::admin::{self, Phase, Readiness, Surface, Unhealthy};
 use crate::config::{self, Config};
 use crate::dispatch::{ConnectError, Targets};
+use crate::http;
 use crate::listener::{self, Listener};
 use crate::logging::RateLimited;
 use crate::metrics::Metrics;
@@ -49,6 +50,7 @@ struct Consent {
 /// The plain-HTTP side, which answers before the pipe is ready and until it has ended.
 struct Admin {
     state: Arc<admin::State>,
+    http: config::Http,
     /// Stops the listeners.
     stop: Shutdown,
     tasks: Vec<tokio::task::JoinHandle<()>>,
@@ -160,7 +162,7 @@ impl App {
         let _ = connected.set(Arc::clone(&targets));
 
         let shutdown = Shutdown::new(config.shutdown);
-        let consent = Consent::open(config.permissions.as_ref(), &metrics, &admin.stop).await?;
+        let consent = Consent::open(config.permissions.as_ref(), config.http, &metrics, &admin.stop).await?;
         let pipeline = pipeline(&config, topics, &targets, &consent, &metrics, &shutdown);
         let mut certificates = Watcher::new(config.listener.tls.reload_interval);
         std::iter::once(&tls).chain(&consent.tls).for_each(|tls| certificates.add(tls, &metrics));
@@ -229,7 +231,12 @@ const DELIVERY: f64 = 0.9;
 
 impl Consent {
     /// Returns when the grants are loaded: no vehicle is accepted before.
-    async fn open(config: Option<&config::Permissions>, metrics: &Metrics, stop: &Shutdown) -> Result<Self, AppError> {
+    async fn open(
+        config: Option<&config::Permissions>,
+        http: config::Http,
+        metrics: &Metrics,
+        stop: &Shutdown,
+    ) -> Result<Self, AppError> {
         let Some(config) = config else {
             tracing::info!(activity = true, "permissions_off");
             return Ok(Self { permissions: Arc::new(Permissions::off()), _authority: None, api: None, tls: None });
@@ -248,7 +255,8 @@ impl Consent {
                 let address = port.local_addr().unwrap_or(section.address);
                 tracing::info!(activity = true, %address, "permissions_api_configured");
                 let api = Arc::new(api::Api::new(Arc::clone(&authority), rules, auth));
-                (Some(tokio::spawn(api::serve(port, api, stop.clone().draining()))), tls)
+                let bounds = metrics.scope(|| http::Bounds::register("permissions_api", http));
+                (Some(tokio::spawn(api::serve(port, bounds, api, stop.clone().draining()))), tls)
             }
         };
         Ok(Self { permissions, _authority: Some(authority), api, tls })
@@ -273,7 +281,7 @@ impl Admin {
             unhealthy: Box::new(move || unhealthy(&tls, connected.get())),
             metrics,
         });
-        let mut admin = Self { state, stop: Shutdown::new(config.shutdown), tasks: Vec::new() };
+        let mut admin = Self { state, http: config.http, stop: Shutdown::new(config.shutdown), tasks: Vec::new() };
         if let Some(address) = config.admin.status {
             let port = admin::bind("status_port", address).await?;
             tracing::info!(activity = true, %address, "status_server_configured");
@@ -289,7 +297,7 @@ impl Admin {
 
     fn spawn(&mut self, port: TcpListener, surface: Surface) {
         let stop = self.stop.clone().draining();
-        self.tasks.push(tokio::spawn(admin::serve(port, surface, Arc::clone(&self.state), stop)));
+        self.tasks.push(tokio::spawn(admin::serve(port, surface, self.http, Arc::clone(&self.state), stop)));
     }
 
     async fn stop(self) {

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fleet_telemetry::admin::{self, Phase, Readiness, State, Surface, Unhealthy};
+use fleet_telemetry::config;
 use fleet_telemetry::metrics::Metrics;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -32,7 +33,8 @@ async fn start(surface: Surface) -> Server {
     let listener = admin::bind("status_port", "127.0.0.1:0".parse().unwrap()).await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel();
-    let task = tokio::spawn(admin::serve(listener, surface, Arc::clone(&state), async { drop(stopped.await) }));
+    let bounds = config::Http::default();
+    let task = tokio::spawn(admin::serve(listener, surface, bounds, Arc::clone(&state), async { drop(stopped.await) }));
     Server { address, state, unhealthy, stop, task }
 }
 

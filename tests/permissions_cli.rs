@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use assert_cmd::Command;
 use fleet_telemetry::config::{self, ApiTls, ApiToken, PermissionStore, PermissionsApi};
+use fleet_telemetry::http;
 use fleet_telemetry::permissions::api::{self, Api, Auth};
 use fleet_telemetry::permissions::{Authority, Mode, Permissions, Rules, Scope, Scopes};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
@@ -113,7 +114,8 @@ async fn serve(store: &Path, token: Option<&str>, tls: Option<ApiTls>) -> Socket
     let api = Arc::new(Api::new(authority, rules, Auth::open(&section).unwrap()));
     let listener = TcpListener::bind(address).await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(api::serve(listener, api, std::future::pending()));
+    let bounds = http::Bounds::register("permissions_api", config::Http::default());
+    tokio::spawn(api::serve(listener, bounds, api, std::future::pending()));
     address
 }
 

@@ -5,11 +5,15 @@
 //! | [`Surface::Status`] | `/status` (always `ok`, as the reference server), `/livez`, `/readyz` |
 //! | [`Surface::Metrics`] | `/metrics`, `/livez`, `/readyz` |
 //!
+//! Each listener has bounds of its own, and so have scrapes on theirs: neither they nor clients that are silent keep
+//! the paths of health from their answers.
+//!
 //! `/livez` answers as long as the process can. `/readyz` answers 200 `ready`, or 503 with one reason a
 //! line while the server loads, drains, has a dispatcher that does not deliver, or cannot verify any vehicle.
 
 mod readiness;
 mod routes;
+mod scrapes;
 
 use std::fmt;
 use std::future::Future;
@@ -21,7 +25,8 @@ use tokio::net::TcpListener;
 
 pub use readiness::{Phase, Readiness};
 
-use crate::http;
+use crate::config;
+use crate::http::{self, Bounds};
 use crate::metrics::Metrics;
 
 /// What a listener shows.
@@ -31,6 +36,15 @@ pub enum Surface {
     Status,
     /// `monitoring.prometheus_metrics_port`.
     Metrics,
+}
+
+impl Surface {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Status => "status",
+            Self::Metrics => "metrics",
+        }
+    }
 }
 
 /// Why vehicles would come in vain.
@@ -89,8 +103,15 @@ fn is_no_ipv6(error: &io::Error) -> bool {
 }
 
 /// Answers requests until `shutdown`, then lets those under way end (for two seconds).
-pub async fn serve(listener: TcpListener, surface: Surface, state: Arc<State>, shutdown: impl Future<Output = ()>) {
+pub async fn serve(
+    listener: TcpListener,
+    surface: Surface,
+    bounds: config::Http,
+    state: Arc<State>,
+    shutdown: impl Future<Output = ()>,
+) {
+    let bounds = state.metrics.scope(|| Bounds::register(surface.label(), bounds));
     let router = routes::router(surface, state);
-    let answer = |stream, _, stop| http::requests(stream, router.clone(), stop);
-    http::serve(listener, "admin_accept_error", answer, shutdown).await;
+    let answer = |stream, _, visit| http::requests(stream, router.clone(), visit);
+    http::serve(listener, bounds, "admin_accept_error", answer, shutdown).await;
 }

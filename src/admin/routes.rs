@@ -3,12 +3,15 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract;
+use axum::extract::{self, Extension};
 use axum::http::StatusCode;
-use axum::http::header::{CONTENT_TYPE, HeaderName};
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 
+use super::scrapes::Scrapes;
 use super::{Phase, State, Surface};
+use crate::http::Line;
 use crate::logging::escape;
 use crate::metrics;
 
@@ -21,7 +24,10 @@ pub(super) fn router(surface: Surface, state: Arc<State>) -> Router {
     let router = Router::new().route("/livez", any(livez)).route("/readyz", any(readyz));
     match surface {
         Surface::Status => router.route("/status", any(status)),
-        Surface::Metrics => router.route("/metrics", any(render)),
+        Surface::Metrics => {
+            let scrapes = Arc::new(Scrapes::default());
+            router.route("/metrics", any(move |state, line| scrape(scrapes, state, line)))
+        }
     }
     .fallback(not_found)
     .with_state(state)
@@ -50,8 +56,11 @@ async fn readyz(extract::State(state): Shared) -> (StatusCode, String) {
     (StatusCode::SERVICE_UNAVAILABLE, reasons.join("\n") + "\n")
 }
 
-async fn render(extract::State(state): Shared) -> ([(HeaderName, &'static str); 1], String) {
-    ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], state.metrics.render())
+async fn scrape(scrapes: Arc<Scrapes>, extract::State(state): Shared, Extension(line): Extension<Line>) -> Response {
+    match scrapes.text(&state.metrics, &line).await {
+        Some(text) => ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
+        None => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
 }
 
 async fn not_found() -> (StatusCode, &'static str) {

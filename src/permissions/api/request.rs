@@ -15,8 +15,8 @@ use super::refusal::Refusal;
 use crate::permissions::change::check_vin;
 use crate::permissions::{Actor, Change, Invalid, Scope, document};
 
-/// From the request's headers to the end of its body.
-const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+/// From the request's headers to the end of its body, and a second more for each MiB that it may have.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// One entry, as somebody wants it to be: the body of a `PUT`.
 #[derive(Debug, Deserialize)]
@@ -49,7 +49,8 @@ impl Wish {
 
 /// The whole body, if it is no longer than `limit` and comes in time.
 pub(super) async fn body(body: Body, limit: usize) -> Result<Bytes, Refusal> {
-    match tokio::time::timeout(BODY_TIMEOUT, axum::body::to_bytes(body, limit)).await {
+    let patience = BODY_TIMEOUT + Duration::from_secs((limit >> 20) as u64);
+    match tokio::time::timeout(patience, axum::body::to_bytes(body, limit)).await {
         Ok(Ok(bytes)) => Ok(bytes),
         Ok(Err(_)) | Err(_) => Err(Refusal::too_large(limit)),
     }

@@ -11,34 +11,35 @@ use tokio_rustls::TlsAcceptor;
 
 use super::auth::{self, Peer};
 use super::{Api, routes};
-use crate::http::{self, Stop};
+use crate::http::{self, Bounds, Visit};
 
 /// From accept to the end of the TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Answers requests until `shutdown`, then lets those under way end (for two seconds).
-pub async fn serve(listener: TcpListener, api: Arc<Api>, shutdown: impl Future<Output = ()>) {
+pub async fn serve(listener: TcpListener, bounds: Bounds, api: Arc<Api>, shutdown: impl Future<Output = ()>) {
     let router = routes::router(Arc::clone(&api));
-    let answer = |stream, address, stop| connection(stream, address, Arc::clone(&api), router.clone(), stop);
-    http::serve(listener, "permissions_api_accept_error", answer, shutdown).await;
+    let answer = |stream, address, visit| connection(stream, address, Arc::clone(&api), router.clone(), visit);
+    http::serve(listener, bounds, "permissions_api_accept_error", answer, shutdown).await;
 }
 
-async fn connection(stream: TcpStream, address: SocketAddr, api: Arc<Api>, router: Router, stop: Stop) {
+async fn connection(stream: TcpStream, address: SocketAddr, api: Arc<Api>, router: Router, visit: Visit) {
     let from = |name| router.layer(Extension(Peer { address, name }));
     let Some(tls) = &api.auth.tls else {
-        return http::requests(stream, from(None), stop).await;
+        return http::requests(stream, from(None), visit).await;
     };
-    match tokio::time::timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(tls.current()).accept(stream)).await {
-        Ok(Ok(stream)) => {
+    let handshake = TlsAcceptor::from(tls.current()).accept(stream);
+    match visit.within(HANDSHAKE_TIMEOUT, handshake).await {
+        Some(Ok(stream)) => {
             let leaf = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
             let name = leaf.map(auth::name);
-            http::requests(stream, from(name), stop).await;
+            http::requests(stream, from(name), visit).await;
         }
-        Ok(Err(error)) => {
+        Some(Err(error)) => {
             if let Some(skipped) = api.unauthorized.permit() {
                 tracing::warn!(peer = %address, %error, skipped, "permissions_api_unauthorized");
             }
         }
-        Err(_) => {}
+        None => {}
     }
 }

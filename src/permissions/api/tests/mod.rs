@@ -16,6 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::{Api, Auth, serve};
 use crate::config::{self, ApiToken, PermissionStore, PermissionsApi};
+use crate::http::Bounds;
 use crate::permissions::{Authority, Mode, Permissions, Rules, Scope, Scopes};
 
 const TOKEN: &str = "a-token-of-the-tests";
@@ -85,7 +86,8 @@ async fn start_on(
     let api = Arc::new(Api::new(authority, rules, Auth::open(section).unwrap()));
     let listener = TcpListener::bind(section.address).await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(serve(listener, api, std::future::pending()));
+    let bounds = Bounds::register("permissions_api", config::Http::default());
+    tokio::spawn(serve(listener, bounds, api, std::future::pending()));
     Server { address, permissions, folder }
 }
 
