@@ -41,3 +41,4 @@ pub mod open_files;
 pub mod places;
 pub mod proto;
 pub mod tls;
+mod work;

@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use crate::work;
+
 /// Text that can neither break a line, nor a terminal, nor fill the disk.
 ///
 /// Printable UTF-8 stays. Control characters and those that reorder or hide text become `\n`, `\u{…}`
@@ -28,6 +30,7 @@ pub fn escape(bytes: &[u8], max: usize) -> String {
 /// Appends one whole piece, or `…` when it does not fit.
 fn push_within(out: &mut String, max: usize, push: impl FnOnce(&mut String)) -> bool {
     let before = out.len();
+    work::took(1);
     push(out);
     if out.len() <= max {
         return true;

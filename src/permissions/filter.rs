@@ -1,18 +1,20 @@
 //! Decides about one datum.
 //!
 //! A datum is location by its field number, and by its value: a `LocationValue` or a text with coordinates
-//! in it is location under any number. `coordinates` finds those in texts, `withheld` counts.
+//! in it is location under any number. `coordinates` finds those in texts, `patterns` what else is configured,
+//! `withheld` counts.
 
 pub(crate) mod coordinates;
+mod patterns;
 mod withheld;
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
-use regex::{NoExpand, Regex};
+use regex::Regex;
 
 use super::scope::{self, Scope, Scopes};
 use crate::record::wire::{self, Fields};
+use crate::work;
 pub use withheld::{Outcome, Subject, Tally, Withheld};
 
 /// Whether and how the filter acts.
@@ -200,7 +202,7 @@ impl<'a> Filter<'a> {
         let mut masked = String::with_capacity(text.len());
         let mut found = coordinates::mask(text, MASK, &mut masked);
         for pattern in self.rules.map_or(&[][..], |rules| &rules.patterns) {
-            if let Cow::Owned(replaced) = pattern.replace_all(&masked, NoExpand(MASK)) {
+            if let Some(replaced) = patterns::masked(pattern, &masked, MASK) {
                 masked = replaced;
                 found = true;
             }
@@ -267,6 +269,7 @@ fn is_location(value: &[u8]) -> bool {
     }
     match Fields::new(value).next() {
         Ok(Some(wire::Field { value: wire::Value::Bytes(text), .. })) => {
+            work::took(text.len());
             std::str::from_utf8(text).is_ok_and(coordinates::are_in)
         }
         _ => false,

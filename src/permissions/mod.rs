@@ -75,6 +75,9 @@ impl Permissions {
     /// Nothing is known yet, so everything that needs a grant is withheld.
     #[must_use]
     pub fn new(rules: Rules) -> Self {
+        if rules.mode != Mode::Off {
+            filter::coordinates::prepare();
+        }
         Self { rules, grants: ArcSwap::from_pointee(None), generation: AtomicU64::new(1) }
     }
 

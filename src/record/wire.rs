@@ -2,6 +2,8 @@
 //!
 //! Accepts and refuses exactly what the reference server's decoder (protobuf-go) does.
 
+use crate::work;
+
 /// The largest field number.
 const MAX_NUMBER: u64 = (1 << 29) - 1;
 
@@ -79,6 +81,7 @@ impl<'a> Fields<'a> {
         if self.at == self.bytes.len() {
             return Ok(None);
         }
+        work::took(1);
         let start = self.at;
         let tag = self.varint()?;
         let number = tag.value >> 3;
@@ -120,6 +123,7 @@ impl<'a> Fields<'a> {
     fn skip_group(&mut self, number: u32) -> Result<(), Malformed> {
         let mut open = vec![u64::from(number)];
         while let Some(innermost) = open.last().copied() {
+            work::took(1);
             let start = self.at;
             let tag = self.varint()?.value;
             let number = tag >> 3;
@@ -238,6 +242,7 @@ impl<'a> Packed<'a> {
         if self.0.at == self.0.bytes.len() {
             return Ok(None);
         }
+        work::took(1);
         self.0.varint().map(|varint| Some((varint.value, varint.is_minimal)))
     }
 }
@@ -282,6 +287,7 @@ pub(super) fn put_bytes(out: &mut Vec<u8>, number: u32, bytes: &[u8]) {
     put_tag(out, number, wire_type::BYTES);
     put_varint(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
+    work::took(bytes.len());
 }
 
 /// Length of [`put_varint`]'s output.

@@ -9,6 +9,7 @@
 //! pieces of an unfinished message are kept here, and only as many bytes as have really arrived.
 
 use crate::config;
+use crate::work;
 
 /// Reads frames; one per connection.
 #[derive(Debug)]
@@ -230,6 +231,7 @@ impl Decoder {
     fn read_header(&mut self, input: &[u8]) -> Result<Option<usize>, Violation> {
         let had = usize::from(self.head_len);
         let take = input.len().min(MAX_HEADER - had);
+        work::took(1 + had + take);
         self.head[had..had + take].copy_from_slice(&input[..take]);
         let Some((header_len, frame)) = self.parse_header(&self.head[..had + take])? else {
             self.head_len = u8::try_from(had + take).expect("at most 14");
@@ -357,6 +359,7 @@ fn append_unmasked(out: &mut Vec<u8>, masked: &[u8], mut mask: [u8; 4], at: usiz
     let [a, b, c, d] = mask;
     let wide = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
     let start = out.len();
+    work::took(masked.len());
     out.extend_from_slice(masked);
     // Copied first, then XORed in place eight bytes at a time: the compiler makes vector code of it.
     let (words, tail) = out[start..].as_chunks_mut::<8>();

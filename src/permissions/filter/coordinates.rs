@@ -17,23 +17,39 @@
 //! A pair in running text needs two decimals (a kilometre), four when only spaces or a slash separate it; a
 //! text that is nothing but a pair needs one. Encoded polylines, base64 and names of places look like any
 //! other text and are known only by their field.
+//!
+//! The work is linear in the length of the text, whatever it says: see `automata`.
 
-use std::ops::Range;
+mod automata;
+mod forms;
+#[cfg(test)]
+mod oracle;
+
+use std::ops::{ControlFlow, Range};
 use std::sync::LazyLock;
 
-use regex::Regex;
-
 use crate::record::transform::location;
+use crate::work;
+use automata::{Ends, Starts};
+
+/// Makes the automata, which takes some ten milliseconds, so that no vehicle waits for them.
+pub(crate) fn prepare() {
+    LazyLock::force(&NOTHING_BUT_A_PAIR);
+    LazyLock::force(&ANYWHERE);
+    LazyLock::force(&MEMBER);
+}
 
 /// Whether `text` has coordinates in it.
 pub(crate) fn are_in(text: &str) -> bool {
-    Search::new(text).next().is_some()
+    may_have_any(text.as_bytes())
+        && (is_nothing_but_a_pair(text)
+            || parenthesised(text, 0).is_some()
+            || ANYWHERE.starts(text, |_| ControlFlow::Break(())))
 }
 
 /// Whether a member called `name` with the value `text` is a coordinate, though neither is one alone.
 pub(crate) fn are_member(name: &str, text: &str) -> bool {
-    let member = format!("{name}={text}");
-    MEMBER.find_iter(&member).any(|found| found.range().contains(&name.len()))
+    MEMBER.number.end(text.as_bytes(), 0).is_some() && MEMBER.name.each(name.as_bytes(), |_| ControlFlow::Break(()))
 }
 
 /// Appends `text` to `out` with `mask` in place of coordinates; returns whether there were any.
@@ -52,15 +68,38 @@ pub(crate) fn mask(text: &str, mask: &str, out: &mut String) -> bool {
 struct Search<'t> {
     text: &'t str,
     done: usize,
-    parenthesised: Form,
-    pattern: Form,
+    /// The next in parentheses; an empty range before the first, `None` when there are no more.
+    parenthesised: Option<Range<usize>>,
+    /// Where others start, the last place first.
+    starts: Vec<usize>,
 }
 
 impl<'t> Search<'t> {
     fn new(text: &'t str) -> Self {
-        let form = |find| Form { find, next: Some(0..0) };
-        let done = if may_have_any(text.as_bytes()) { 0 } else { text.len() };
-        Self { text, done, parenthesised: form(parenthesised), pattern: form(pattern) }
+        let mut starts = Vec::new();
+        let mut done = text.len();
+        if may_have_any(text.as_bytes()) {
+            done = 0;
+            ANYWHERE.starts(text, |start| {
+                starts.push(start);
+                ControlFlow::Continue(())
+            });
+        }
+        Self { text, done, parenthesised: Some(0..0), starts }
+    }
+
+    /// The next in parentheses. Kept while others come before it, so that no part of a text is searched again.
+    fn parenthesised(&mut self, from: usize) -> Option<Range<usize>> {
+        if self.parenthesised.as_ref().is_some_and(|next| next.start < from || next.is_empty()) {
+            self.parenthesised = parenthesised(self.text, from);
+        }
+        self.parenthesised.clone()
+    }
+
+    /// Where the next of another form starts.
+    fn start(&mut self, from: usize) -> Option<usize> {
+        while self.starts.pop_if(|start| *start < from).is_some() {}
+        self.starts.last().copied()
     }
 }
 
@@ -68,35 +107,24 @@ impl Iterator for Search<'_> {
     type Item = Range<usize>;
 
     fn next(&mut self) -> Option<Range<usize>> {
-        let (text, from) = (self.text, self.done);
-        if from == text.len() {
+        let from = self.done;
+        if from == self.text.len() {
             return None;
         }
-        let found = if from == 0 && WHOLE.is_match(text) {
-            0..text.len()
+        let found = if from == 0 && is_nothing_but_a_pair(self.text) {
+            0..self.text.len()
         } else {
-            let forms = [self.parenthesised.next(text, from), self.pattern.next(text, from)];
-            forms.into_iter().flatten().min_by_key(|found| found.start)?
+            match (self.parenthesised(from), self.start(from)) {
+                (Some(found), start) if start.is_none_or(|start| found.start < start) => found,
+                (_, start) => {
+                    let start = start?;
+                    // What starts ends somewhere. Were it not so, the rest would be withheld.
+                    start..ANYWHERE.ends.end(self.text.as_bytes(), start).unwrap_or(self.text.len())
+                }
+            }
         };
         self.done = found.end;
         Some(found)
-    }
-}
-
-/// The next coordinates of one form. Kept while others come before it, so that no part of a text is searched
-/// again and again.
-struct Form {
-    find: fn(&str, usize) -> Option<Range<usize>>,
-    /// `None` when there are no more.
-    next: Option<Range<usize>>,
-}
-
-impl Form {
-    fn next(&mut self, text: &str, from: usize) -> Option<Range<usize>> {
-        if self.next.as_ref().is_some_and(|next| next.start < from || next.is_empty()) {
-            self.next = (self.find)(text, from);
-        }
-        self.next.clone()
     }
 }
 
@@ -104,104 +132,65 @@ impl Form {
 /// parenthesised one, which may be `(inf N, nan E)`. Versions and names get no further than this.
 fn may_have_any(text: &[u8]) -> bool {
     let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_');
+    work::took(text.len());
     !text.iter().all(is_plain) && text.iter().any(|byte| byte.is_ascii_digit() || *byte == b'(')
 }
 
-/// Exactly what becomes a location in a record.
+/// Exactly what becomes a location in a record. No number has a parenthesis in it, so no byte is looked at for two
+/// of them.
 fn parenthesised(text: &str, from: usize) -> Option<Range<usize>> {
-    let opens = text[from..].match_indices('(').map(|(at, _)| from + at);
-    let start = opens.into_iter().find(|at| location::parse(&text[*at..]).is_some())?;
-    let end = text[start..].find(')').expect("a location ends with a parenthesis");
-    Some(start..start + end + 1)
+    let mut opens = text[from..].match_indices('(').map(|(at, _)| from + at);
+    let found = opens.find_map(|start| Some(start..start + location::length(&text[start..])?));
+    work::took(found.as_ref().map_or(text.len(), |found| found.end) - from);
+    found
 }
 
-fn pattern(text: &str, mut from: usize) -> Option<Range<usize>> {
-    loop {
-        let found = ANYWHERE.find_at(text, from)?;
-        if !ends_within_number(&text[..found.start()]) {
-            return Some(found.range());
-        }
-        from = found.start() + text[found.start()..].chars().next().map_or(1, char::len_utf8);
+fn is_nothing_but_a_pair(text: &str) -> bool {
+    NOTHING_BUT_A_PAIR.end(text.as_bytes(), 0).is_some()
+}
+
+static NOTHING_BUT_A_PAIR: LazyLock<Ends> = LazyLock::new(|| Ends::new(&[forms::nothing_but_a_pair()]));
+
+/// Coordinates that may stand anywhere in a text.
+struct Anywhere {
+    starts: Starts<4>,
+    ends: Ends,
+}
+
+static ANYWHERE: LazyLock<Anywhere> = LazyLock::new(|| {
+    let forms = forms::anywhere();
+    let least = forms.each_ref().map(|group| group.iter().map(|form| form.least.clone()).collect::<Vec<_>>());
+    let whole: Vec<_> = forms.iter().flatten().map(forms::Form::whole).collect();
+    Anywhere { starts: Starts::new(least.each_ref().map(Vec::as_slice)), ends: Ends::new(&whole) }
+});
+
+impl Anywhere {
+    /// Tells `found` where they start, the last place first, until it has enough. Whether it had.
+    fn starts(&self, text: &str, mut found: impl FnMut(usize) -> ControlFlow<()>) -> bool {
+        let text = text.as_bytes();
+        self.starts.each(text, |start| match ends_within_number(&text[..start]) {
+            true => ControlFlow::Continue(()),
+            false => found(start),
+        })
     }
 }
 
 /// The middle of a longer number is no number; what follows a word and a point is one.
-fn ends_within_number(before: &str) -> bool {
-    let whole = before.strip_suffix('.').unwrap_or(before);
-    whole.ends_with(|c: char| c.is_ascii_digit())
+fn ends_within_number(before: &[u8]) -> bool {
+    let whole = before.strip_suffix(b".").unwrap_or(before);
+    whole.last().is_some_and(u8::is_ascii_digit)
 }
 
-/// A text that is a pair and nothing else.
-static WHOLE: LazyLock<Regex> = LazyLock::new(|| {
-    compile(&format!(
-        r"^{BLANK}\[?{BLANK}{SIGN}?{DEGREES}\.[0-9]+{BLANK}[,;|/]{BLANK}{SIGN}?{DEGREES}\.[0-9]+{BLANK}\]?{BLANK}$"
-    ))
+/// A name and a number that are given apart.
+struct Member {
+    name: Starts<1>,
+    number: Ends,
+}
+
+static MEMBER: LazyLock<Member> = LazyLock::new(|| Member {
+    name: Starts::new([&[forms::member_name()]]),
+    number: Ends::new(&[forms::member_number()]),
 });
-
-static MEMBER: LazyLock<Regex> = LazyLock::new(|| compile(&member()));
-
-static ANYWHERE: LazyLock<Regex> = LazyLock::new(|| {
-    let decimals = |least: usize| format!(r"{SIGN}?{DEGREES}\.[0-9]{{{least},}}");
-    let (two, four) = (decimals(2), decimals(4));
-    let comma = format!("{SIGN}?{DEGREES},[0-9]{{4,}}");
-    let sided = |letters: &str| {
-        format!(
-            r"(?:{SIGN}?{DEGREES}\.[0-9]+{BLANK}[°º˚]?{BLANK}[{letters}]|[{letters}]{BLANK}{SIGN}?{DEGREES}\.[0-9]+[°º˚]?)"
-        )
-    };
-    let (latitude, longitude) = (sided("NSns"), sided("EWew"));
-    let sexagesimal = r"[0-9]{1,3}[ :][0-9]{1,2}[ :][0-9]{1,2}(?:\.[0-9]+)?[ ]?";
-    // Of those that start at the same place the first is taken, so the longer ones come first.
-    let forms = [
-        format!("{latitude}{BLANK}[,;/]?{BLANK}{longitude}"),
-        format!("{longitude}{BLANK}[,;/]?{BLANK}{latitude}"),
-        format!(r"{two}{SIDE}{QUOTES}{BLANK}[,;|]{BLANK}{QUOTES}{two}"),
-        format!("{four}{SIDE}(?:[ \t]+|{BLANK}/{BLANK}){four}"),
-        format!("{comma}(?:[ \t]+|{BLANK};{BLANK}){comma}"),
-        // ISO 6709.
-        r"[+\-][0-9]{2}\.[0-9]{2,}[+\-][0-9]{3}\.[0-9]{2,}(?:[+\-][0-9.]+)?/?".into(),
-        format!(r"{SIGN}?{DEGREES}\.[0-9]+{BLANK}[°º˚]{}", second()),
-        format!(
-            r"(?:[NSEWnsew]{BLANK})?{SIGN}?[0-9]{{1,3}}{BLANK}(?:°|º|˚|(?i-u:deg)){BLANK}[0-9]{{1,2}}(?:\.[0-9]+)?{BLANK}['′’](?:{BLANK}[0-9]{{1,2}}(?:\.[0-9]+)?{BLANK}(?:''|[\x22″”])?)?(?:{BLANK}[NSEWnsew](?-u:\b))?"
-        ),
-        format!(r"{sexagesimal}[NS](?-u:\b)[,; ]*{sexagesimal}[EW](?-u:\b)"),
-        member(),
-        format!(
-            r"(?i-u:(?-u:\b)geo:){SIGN}?[0-9]{{1,3}}(?:\.[0-9]+)?,{SIGN}?[0-9]{{1,3}}(?:\.[0-9]+)?[^\t\n\r \x22'<>]*"
-        ),
-        r"[0-9]{4,5}\.[0-9]+,[NS],[0-9]{4,5}\.[0-9]+,[EW]".into(),
-        r"(?-u:\b)[23456789CFGHJMPQRVWX]{8}\+[23456789CFGHJMPQRVWX]{2,7}(?-u:\b)".into(),
-    ];
-    compile(&forms.join("|"))
-});
-
-/// `lat`, `lng`, `gps_latitude`, `destLongitude` and a number. A space alone separates only a number with
-/// decimals, and `long` needs more than a space, being a word.
-fn member() -> String {
-    let name = "(?:(?i-u:latitude|longitude)|(?:(?-u:\\b)|_)(?i-u:lat|lon|lng)|Lat|Lon|Lng)(?i-u:_?deg(?:rees)?)?";
-    let long = "(?:(?-u:\\b)|_)(?i-u:long)";
-    let mark = r"[\x22'\\]{0,4}[ \t]*[:=][ \t]*[\x22'\\]{0,4}";
-    let number = format!("{SIGN}?[0-9]{{1,3}}");
-    let second = second();
-    format!(r"(?:{name}|{long}){mark}{number}(?:[.,][0-9]+)?{second}|{name}[ \t]+{number}\.[0-9]+{second}")
-}
-
-/// The other half after a first one that stands for itself: `lat/lon: 37.41, -122.14`.
-fn second() -> String {
-    format!(r"(?:{SIDE}{QUOTES}(?:{BLANK}[,;|/]{BLANK}|[ \t]+){QUOTES}{SIGN}?{DEGREES}\.[0-9]{{2,}})?")
-}
-
-/// At most 180.
-const DEGREES: &str = "(?:1[0-7][0-9]|180|[0-9]{1,2})";
-const SIGN: &str = r"[+\-−]";
-const BLANK: &str = "[ \t]*";
-/// JSON's, and JSON's within a JSON string.
-const QUOTES: &str = r"[\x22'\\]{0,2}";
-const SIDE: &str = "(?:[ \t]*[°º˚])?(?:[ \t]*[NSEWnsew])?";
-
-fn compile(pattern: &str) -> Regex {
-    Regex::new(pattern).expect("the patterns are constants that the tests compile")
-}
 
 #[cfg(test)]
 mod tests {
@@ -319,17 +308,5 @@ mod tests {
         assert!(!are_member("latency", "12.5"));
         assert!(!are_member("lat", "unknown"));
         assert!(!are_member("lat=5", "7"));
-    }
-
-    #[test]
-    fn the_time_does_not_grow_with_the_square_of_the_length() {
-        let near_misses = "1.1.25,".repeat(20_000);
-        let two_forms = ["37.41,-122.14 ".repeat(20_000), "(".repeat(100_000)].concat();
-        let far_apart = ["(1 N, 2 E) ".repeat(20_000), "x ".repeat(100_000), "37.41,-122.14".into()].concat();
-        let started = std::time::Instant::now();
-        for text in [near_misses, two_forms, far_apart] {
-            masked(&text);
-        }
-        assert!(started.elapsed().as_secs() < 30, "a second where nothing else runs");
     }
 }

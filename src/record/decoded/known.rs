@@ -9,6 +9,8 @@ use prost::encoding::{WireType, decode_key, decode_varint, encode_key, encode_va
 use prost_types::field_descriptor_proto::{Label, Type};
 use prost_types::{DescriptorProto, FieldDescriptorProto, FileDescriptorSet};
 
+use crate::work;
+
 /// A copy of `bytes`, a message of the type `name`, without the fields that are unknown at any level: by
 /// number or by wire type. `None` when `bytes` is not protobuf.
 pub(super) fn fields(name: &str, bytes: &[u8]) -> Option<Vec<u8>> {
@@ -74,6 +76,7 @@ impl Field {
 /// Recurses along the schema only, which is a few levels deep and has no cycles.
 fn copy_known(message: &HashMap<u32, Field>, mut bytes: &[u8], out: &mut Vec<u8>) -> Option<()> {
     while !bytes.is_empty() {
+        work::took(1);
         let start = bytes;
         let (number, wire) = decode_key(&mut bytes).ok()?;
         let content = content(number, wire, &mut bytes)?;
@@ -83,9 +86,13 @@ fn copy_known(message: &HashMap<u32, Field>, mut bytes: &[u8], out: &mut Vec<u8>
                 copy_known(SCHEMA.get(name)?, content, &mut nested)?;
                 encode_key(number, wire, out);
                 encode_varint(nested.len() as u64, out);
+                work::took(nested.len());
                 out.append(&mut nested);
             }
-            Some(_) => out.extend_from_slice(&start[..start.len() - bytes.len()]),
+            Some(_) => {
+                work::took(content.len());
+                out.extend_from_slice(&start[..start.len() - bytes.len()]);
+            }
             None => {}
         }
     }
@@ -98,6 +105,7 @@ fn copy_known(message: &HashMap<u32, Field>, mut bytes: &[u8], out: &mut Vec<u8>
 fn content<'a>(mut number: u32, mut wire: WireType, bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
     let mut open = Vec::new();
     loop {
+        work::took(1);
         let mut content: &[u8] = &[];
         match wire {
             WireType::Varint => drop(decode_varint(bytes).ok()?),

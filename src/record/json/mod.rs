@@ -19,6 +19,7 @@ use crate::proto::vehicle_alerts::{Audience, VehicleAlert, VehicleAlerts};
 use crate::proto::vehicle_connectivity::{ConnectivityEvent, VehicleConnectivity};
 use crate::proto::vehicle_data::{Datum, Doors, Field, LocationValue, Payload, Time, TireLocation, Value};
 use crate::proto::vehicle_error::{VehicleError, VehicleErrors};
+use crate::work;
 use text::{List, Object};
 
 /// Why a payload has no JSON form.
@@ -58,6 +59,7 @@ pub fn write(decoded: &Decoded, encoded_len: usize) -> Result<Vec<u8>, JsonError
         Decoded::Connectivity(connectivity) => write_connectivity(&mut out, connectivity)?,
         Decoded::Opaque => out.push_str("{}"),
     }
+    work::took(out.len());
     Ok(out.into_bytes())
 }
 

@@ -2,6 +2,8 @@
 
 use std::fmt::{Display, Write};
 
+use crate::work;
+
 /// An object under construction.
 pub(crate) struct Object<'a> {
     out: &'a mut String,
@@ -101,6 +103,7 @@ const FORMAT_LEAD: u8 = 0xe2;
 /// `special` is true for the first byte of every character that may need an escape, and for no byte that
 /// continues a character.
 fn quoted(out: &mut String, text: &str, special: impl Fn(u8) -> bool) {
+    work::took(text.len());
     out.push('"');
     let mut rest = text;
     while let Some(at) = rest.bytes().position(&special) {
@@ -144,7 +147,7 @@ pub(crate) fn float64(out: &mut String, value: f64) {
         return non_finite(out, value);
     }
     let exponential = value != 0.0 && !(1e-6..1e21).contains(&value.abs());
-    float(out, value, exponential, ryu::Buffer::new().format_finite(value));
+    float(out, exponential, ryu::Buffer::new().format_finite(value));
 }
 
 /// The shortest digits that give the same `f32` again; not a number and infinities as strings.
@@ -153,22 +156,38 @@ pub(crate) fn float32(out: &mut String, value: f32) {
         return non_finite(out, value.into());
     }
     let exponential = value != 0.0 && !(1e-6..1e21).contains(&value.abs());
-    float(out, value, exponential, ryu::Buffer::new().format_finite(value));
+    float(out, exponential, ryu::Buffer::new().format_finite(value));
 }
 
-/// `shortest` is in ryu's notation, whose limits for the exponent form are narrower than Go's.
-fn float<F: Display + std::fmt::LowerExp>(out: &mut String, value: F, exponential: bool, shortest: &str) {
-    if exponential {
-        let start = out.len();
-        display(out, format_args!("{value:e}"));
-        let exponent = start + out[start..].find('e').expect("asked for") + 1;
-        if !out[exponent..].starts_with('-') {
-            out.insert(exponent, '+');
+/// `shortest` is in ryu's notation, whose limits for the exponent form are narrower than Go's. Its digits are Go's,
+/// also where two numbers are equally near. The standard library has others then, and takes ten times as long for
+/// numbers that are chosen for it.
+fn float(out: &mut String, exponential: bool, shortest: &str) {
+    match shortest.split_once('e') {
+        Some((digits, exponent)) if exponential => {
+            let sign = if exponent.starts_with('-') { "" } else { "+" };
+            out.extend([digits, "e", sign, exponent]);
         }
-    } else if shortest.contains('e') {
-        display(out, value);
+        Some((digits, exponent)) => {
+            let (sign, digits) = digits.strip_prefix('-').map_or(("", digits), |digits| ("-", digits));
+            out.push_str(sign);
+            without_exponent(out, digits, exponent.parse().expect("ryu writes a number"));
+        }
+        None => out.push_str(shortest.strip_suffix(".0").unwrap_or(shortest)),
+    }
+}
+
+/// One digit stands before the point in `digits`, and so many zeros are missing that none of the others comes after it.
+fn without_exponent(out: &mut String, digits: &str, exponent: i32) {
+    let (first, others) = digits.split_once('.').unwrap_or((digits, ""));
+    let zeros = |count: i32| std::iter::repeat_n('0', usize::try_from(count).unwrap_or(0));
+    if exponent < 0 {
+        out.push_str("0.");
+        out.extend(zeros(-exponent - 1));
+        out.extend([first, others]);
     } else {
-        out.push_str(shortest.strip_suffix(".0").unwrap_or(shortest));
+        out.extend([first, others]);
+        out.extend(zeros(exponent - others.len() as i32));
     }
 }
 
@@ -187,6 +206,8 @@ pub(crate) fn display(out: &mut String, value: impl Display) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn written<T>(write: fn(&mut String, T), value: T) -> String {
@@ -219,6 +240,32 @@ mod tests {
             (f64::NEG_INFINITY, "\"-Infinity\""),
         ] {
             assert_eq!(written(float64, value), text);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(20_000))]
+
+        #[test]
+        fn numbers_have_as_few_digits_as_give_them_again(bits: u64, digits in 1..1_000_000_u32, power in -12..25_i32) {
+            let near = f64::from(digits) * 10_f64.powi(power - 5);
+            for double in [f64::from_bits(bits), near] {
+                let single = double as f32;
+                if double.is_finite() {
+                    let plain = double == 0.0 || (1e-6..1e21).contains(&double.abs());
+                    let shortest = if plain { double.to_string() } else { format!("{double:e}") };
+                    let written = written(float64, double);
+                    prop_assert_eq!(written.parse::<f64>().map(f64::to_bits), Ok(double.to_bits()));
+                    prop_assert_eq!(written.replace('+', "").len(), shortest.len(), "{} {}", written, shortest);
+                }
+                if single.is_finite() {
+                    let plain = single == 0.0 || (1e-6..1e21).contains(&single.abs());
+                    let shortest = if plain { single.to_string() } else { format!("{single:e}") };
+                    let written = written(float32, single);
+                    prop_assert_eq!(written.parse::<f32>().map(f32::to_bits), Ok(single.to_bits()));
+                    prop_assert_eq!(written.replace('+', "").len(), shortest.len(), "{} {}", written, shortest);
+                }
+            }
         }
     }
 

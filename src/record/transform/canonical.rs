@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use super::schema::{Kind, Message};
 use super::{PayloadError, check};
 use crate::record::wire::{Fields, Packed, Value, put_bytes, put_tag, put_varint};
+use crate::work;
 
 /// The outgoing form of a payload.
 pub(super) fn of(message: &'static Message, payload: &[u8]) -> Result<Vec<u8>, PayloadError> {
@@ -25,8 +26,8 @@ enum Content<'a> {
     Message(&'static Message, Vec<u8>),
     Items(&'static Message, Vec<&'a [u8]>),
     Enums(Vec<u8>),
-    /// Go's order is random; ours is the keys'.
-    Map(BTreeMap<&'a [u8], &'a [u8]>),
+    /// Keys and values as they came.
+    Map(Vec<(&'a [u8], &'a [u8])>),
 }
 
 fn put_message(out: &mut Vec<u8>, message: &'static Message, bytes: &[u8]) -> Result<(), PayloadError> {
@@ -37,6 +38,7 @@ fn put_message(out: &mut Vec<u8>, message: &'static Message, bytes: &[u8]) -> Re
         let Some(kind) = message.kind(field.number, field.value) else {
             put_tag(&mut unknown, field.number, field.value.wire_type());
             unknown.extend_from_slice(&bytes[field.tag_end..field.end]);
+            work::took(field.end - field.tag_end);
             continue;
         };
         if message.is_oneof {
@@ -58,7 +60,7 @@ impl<'a> Content<'a> {
             Kind::Message(message) => Self::Message(message, Vec::new()),
             Kind::Items(message) => Self::Items(message, Vec::new()),
             Kind::Enums => Self::Enums(Vec::new()),
-            Kind::Map(_) => Self::Map(BTreeMap::new()),
+            Kind::Map(_) => Self::Map(Vec::new()),
             scalar => Self::Scalar(scalar, value),
         }
     }
@@ -66,7 +68,10 @@ impl<'a> Content<'a> {
     fn add(&mut self, value: Value<'a>) -> Result<(), PayloadError> {
         match (self, value) {
             (Self::Scalar(_, last), value) => *last = value,
-            (Self::Message(_, merged), Value::Bytes(bytes)) => merged.extend_from_slice(bytes),
+            (Self::Message(_, merged), Value::Bytes(bytes)) => {
+                merged.extend_from_slice(bytes);
+                work::took(bytes.len());
+            }
             (Self::Items(_, items), Value::Bytes(bytes)) => items.push(bytes),
             (Self::Enums(packed), Value::Varint(value)) => put_int32(packed, value),
             (Self::Enums(packed), Value::Bytes(bytes)) => {
@@ -77,7 +82,9 @@ impl<'a> Content<'a> {
             }
             (Self::Map(map), Value::Bytes(bytes)) => {
                 let (key, value) = map_entry(bytes)?;
-                map.insert(key, value);
+                // It will be sorted among them.
+                work::took(key.len() * (map.len().max(1).ilog2() as usize + 1));
+                map.push((key, value));
             }
             _ => unreachable!("the schema only knows fields of the right wire type"),
         }
@@ -95,8 +102,11 @@ impl<'a> Content<'a> {
             }
             Self::Enums(packed) if packed.is_empty() => {}
             Self::Enums(packed) => put_bytes(out, number, &packed),
-            Self::Map(entries) => {
-                for (key, value) in entries {
+            Self::Map(mut entries) => {
+                // Go's order is random; ours is the keys'. Stable, so that the last value of a key comes last.
+                entries.sort_by_key(|(key, _)| *key);
+                let is_last = |at: usize| entries.get(at + 1).is_none_or(|(next, _)| *next != entries[at].0);
+                for (key, value) in (0..entries.len()).filter(|at| is_last(*at)).map(|at| entries[at]) {
                     let mut entry = Vec::with_capacity(key.len() + value.len() + 12);
                     put_bytes(&mut entry, 1, key);
                     put_bytes(&mut entry, 2, value);

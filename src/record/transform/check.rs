@@ -1,8 +1,11 @@
 //! Validates messages, and says whether they are in the outgoing form.
 
+use std::collections::HashSet;
+
 use super::PayloadError;
 use super::schema::{Kind, Message};
 use crate::record::wire::{Field, Fields, Packed, Value};
+use crate::work;
 
 /// How a valid message is encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,6 +58,9 @@ pub(super) fn message_with<'a>(
         form = form.and(value(kind, field.value, message.is_oneof, value_base)?);
         map_entries += u32::from(matches!(kind, Kind::Map(_)));
         seen(&field);
+    }
+    if form == Form::Other {
+        return Ok(form);
     }
     Ok(form.and(Form::canonical_if(map_entries < 2 || map_keys_are_unique(message, bytes))))
 }
@@ -113,6 +119,7 @@ fn is_int32(value: u64) -> bool {
 }
 
 fn text(field: &'static str, bytes: &[u8], base: usize) -> Result<(), PayloadError> {
+    work::took(bytes.len());
     match std::str::from_utf8(bytes) {
         Ok(_) => Ok(()),
         Err(error) => Err(PayloadError::InvalidUtf8 { field, at: base + error.valid_up_to() }),
@@ -149,17 +156,21 @@ fn map_entry(name: &'static str, bytes: &[u8], base: usize) -> Result<Form, Payl
 /// `bytes` are a valid message with a map.
 fn map_keys_are_unique(message: &Message, bytes: &[u8]) -> bool {
     let mut fields = Fields::new(bytes);
-    let mut keys = Vec::new();
+    // Hashed with a key of this process, so that nobody can make keys that clash.
+    let mut keys = HashSet::new();
     while let Ok(Some(field)) = fields.next() {
         if let (Some(Kind::Map(_)), Value::Bytes(entry)) = (message.kind(field.number, field.value), field.value) {
-            keys.push(Fields::new(entry).next().ok().flatten().map(|key| key.value));
+            let key = match Fields::new(entry).next() {
+                Ok(Some(Field { value: Value::Bytes(key), .. })) => key,
+                _ => b"",
+            };
+            work::took(key.len());
+            if !keys.insert(key) {
+                return false;
+            }
         }
     }
-    keys.sort_unstable_by_key(|key| match key {
-        Some(Value::Bytes(key)) => *key,
-        _ => b"",
-    });
-    keys.windows(2).all(|pair| pair[0] != pair[1])
+    true
 }
 
 /// Length of the content of a length-delimited value; 0 for the others, which have no content to point at.

@@ -4,6 +4,7 @@
 //! `(%f %1s, %f %1s)`.
 
 use super::number;
+use crate::work;
 
 /// Coordinates; north and east are positive. Any number that the text had, even an infinite one.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -27,17 +28,38 @@ impl Degrees {
 const FULL_TURN: f64 = 360.0;
 
 /// The location in a text; what follows the closing parenthesis does not matter.
-pub(crate) fn parse(text: &str) -> Option<Degrees> {
+pub(super) fn parse(text: &str) -> Option<Degrees> {
+    read(text, number::scan).map(|(degrees, _)| degrees)
+}
+
+/// The same with numbers that are right only once they are rounded; takes no more than a constant per byte.
+pub(super) fn parse_to_round(text: &str) -> Option<Degrees> {
+    read(text, number::scan_degrees).map(|(degrees, _)| degrees)
+}
+
+/// How long the location is that a text starts with. Takes no more than a constant per byte. A location with a
+/// number just beyond 64 bits is one here.
+pub(crate) fn length(text: &str) -> Option<usize> {
+    let (_, rest) = read(text, |text| Some((0.0, number::skip(text)?)))?;
+    Some(text.len() - rest.len())
+}
+
+fn read(text: &str, number: fn(&str) -> Option<(f64, &str)>) -> Option<(Degrees, &str)> {
     let text = text.strip_prefix('(')?;
-    let (latitude, text) = coordinate(text, 'N', 'S')?;
+    let (latitude, text) = coordinate(text, number, 'N', 'S')?;
     let text = spaces(text.strip_prefix(',')?)?;
-    let (longitude, text) = coordinate(text, 'E', 'W')?;
-    text.starts_with(')').then_some(Degrees { latitude, longitude })
+    let (longitude, text) = coordinate(text, number, 'E', 'W')?;
+    Some((Degrees { latitude, longitude }, text.strip_prefix(')')?))
 }
 
 /// A number, spaces, and a letter that says on which side it is.
-fn coordinate(text: &str, positive: char, negative: char) -> Option<(f64, &str)> {
-    let (number, text) = number::scan(text.trim_start_matches(is_space))?;
+fn coordinate(
+    text: &str,
+    number: fn(&str) -> Option<(f64, &str)>,
+    positive: char,
+    negative: char,
+) -> Option<(f64, &str)> {
+    let (number, text) = number(trimmed(text))?;
     let text = spaces(text)?;
     match text.strip_prefix(positive) {
         Some(text) => Some((number, text)),
@@ -47,7 +69,13 @@ fn coordinate(text: &str, positive: char, negative: char) -> Option<(f64, &str)>
 
 /// What follows the spaces that `text` starts with; at least one.
 fn spaces(text: &str) -> Option<&str> {
-    text.starts_with(is_space).then(|| text.trim_start_matches(is_space))
+    text.starts_with(is_space).then(|| trimmed(text))
+}
+
+fn trimmed(text: &str) -> &str {
+    let trimmed = text.trim_start_matches(is_space);
+    work::took(1 + text.len() - trimmed.len());
+    trimmed
 }
 
 /// Go's spaces are Unicode's. A newline must be matched by one in the format, which has none.
@@ -60,6 +88,7 @@ mod tests {
     use super::*;
 
     fn at(text: &str) -> Option<(f64, f64)> {
+        assert_eq!(parse(text).is_some(), length(text).is_some(), "{text}");
         parse(text).map(|degrees| (degrees.latitude, degrees.longitude))
     }
 

@@ -3,11 +3,12 @@
 //! `errors` and `connectivity` records of vehicles without the permission, and for `V` records of such
 //! vehicles that have unknown fields.
 
-use std::collections::BTreeSet;
+use std::collections::HashMap;
 
 use super::schema::{self, Kind, Message};
 use crate::permissions::filter::{Decision, Filter, MASK, Outcome, Subject, Tally, coordinates};
 use crate::record::wire::{Field, Fields, Value, put_bytes};
+use crate::work;
 
 /// The payload without what `filter` withholds; the payload itself if that is to be counted only.
 pub(super) fn scrubbed(message: &Message, payload: Vec<u8>, filter: &Filter<'_>, tally: &mut Tally) -> Vec<u8> {
@@ -23,7 +24,7 @@ struct Scrub<'a> {
 
 impl Scrub<'_> {
     fn message(&mut self, message: &Message, bytes: &[u8], out: &mut Vec<u8>) {
-        let mut keys = BTreeSet::new();
+        let mut keys = Keys::default();
         let mut fields = Fields::new(bytes);
         while let Some(field) = fields.next().expect("a payload in the outgoing form is valid") {
             let whole = &bytes[field.start..field.end];
@@ -61,14 +62,14 @@ impl Scrub<'_> {
 
     /// An entry of a map is a key and a value, which together may say what neither does: `lat` and `37.4`.
     /// `keys` are those of the entries before it.
-    fn entry(&mut self, field: &Field<'_>, entry: &[u8], keys: &mut BTreeSet<String>, out: &mut Vec<u8>) {
+    fn entry(&mut self, field: &Field<'_>, entry: &[u8], keys: &mut Keys, out: &mut Vec<u8>) {
         let mut fields = Fields::new(entry);
         let mut next = || match fields.next() {
             Ok(Some(Field { value: Value::Bytes(text), .. })) => text_of(text),
             _ => "",
         };
         let (key, value) = (next(), next());
-        let masked_key = unique(self.masked(key), keys);
+        let masked_key = keys.unique(self.masked(key));
         let masked_value = if coordinates::are_member(key, value) {
             self.note(Subject::Text, self.filter.text(), Outcome::Mask);
             MASK.to_owned()
@@ -94,17 +95,34 @@ impl Scrub<'_> {
 }
 
 fn text_of(bytes: &[u8]) -> &str {
+    work::took(bytes.len());
     std::str::from_utf8(bytes).expect("texts of a valid payload are UTF-8")
 }
 
-/// Keys that differed in what was masked are numbered, so that no entry is lost.
-fn unique(key: String, keys: &mut BTreeSet<String>) -> String {
-    let numbered = (2..).map(|number| format!("{key} {number}"));
-    let free = std::iter::once(key.clone()).chain(numbered).find(|key| !keys.contains(key));
-    let free = free.expect("there are more numbers than keys");
-    keys.insert(free.clone());
-    free
+/// The keys of a map so far, and for each the number that its next namesake gets unless that is a key, too.
+#[derive(Default)]
+struct Keys(HashMap<String, u64>);
+
+impl Keys {
+    /// Keys that differed in what was masked are numbered, so that no entry is lost. What is tried in vain is a key
+    /// that somebody sent with that number, and is tried for no other: so all keys together take as many tries as
+    /// there are keys, twice.
+    fn unique(&mut self, key: String) -> String {
+        work::took(key.len());
+        let Some(first) = self.0.get(&key).copied() else {
+            self.0.insert(key.clone(), FIRST_NUMBER);
+            return key;
+        };
+        let numbered = (first..).map(|number| (number, format!("{key} {number}")));
+        let free = numbered.inspect(|(_, key)| work::took(key.len())).find(|(_, key)| !self.0.contains_key(key));
+        let (number, free) = free.expect("there are more numbers than keys");
+        self.0.insert(key, number + 1);
+        self.0.insert(free.clone(), FIRST_NUMBER);
+        free
+    }
 }
+
+const FIRST_NUMBER: u64 = 2;
 
 #[cfg(test)]
 mod tests {
@@ -171,6 +189,14 @@ mod tests {
         rewrite(RecordKind::Errors, &payload, "VIN", &Filter::new(&rules, Scopes::ALL), &mut out).unwrap();
         let error = &VehicleErrors::decode(&*out).unwrap().errors[0];
         assert_eq!((error.body.as_str(), error.name.as_str()), ("at [withheld] then [withheld]", "depot"));
+    }
+
+    #[test]
+    fn a_number_that_somebody_sent_is_given_to_no_other_key() {
+        let mut keys = super::Keys::default();
+        let sent = ["a 3", "a", "a", "a", "b", "a", "a 3", "a 2", "b", "a", "a 3 2"];
+        let unique = sent.map(|key| keys.unique(key.to_owned()));
+        assert_eq!(unique, ["a 3", "a", "a 2", "a 4", "b", "a 5", "a 3 2", "a 2 2", "b 2", "a 6", "a 3 2 2"]);
     }
 
     #[test]

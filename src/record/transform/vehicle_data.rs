@@ -8,6 +8,7 @@ use super::stamp::Item;
 use super::{PayloadError, decimal, location, schema};
 use crate::permissions::filter::{Action, Decision, Filter, Outcome, Subject, Tally};
 use crate::record::wire::{Fields, Value, bytes_len, put_bytes, put_tag, put_varint, varint_len, wire_type};
+use crate::work;
 
 /// `Field.Location`.
 const LOCATION: i32 = 21;
@@ -172,16 +173,17 @@ impl<'a> Datum<'a> {
         if self.value.first() != Some(&STRING_TAG) {
             return None;
         }
+        work::took(self.value.len());
         match Fields::new(self.value).next().ok()??.value {
             Value::Bytes(text) => std::str::from_utf8(text).ok(),
             _ => None,
         }
     }
 
-    /// The location that the value is, or says in the form of old firmware.
+    /// The location that the value is, or says in the form of old firmware, to be rounded.
     fn degrees(&self) -> Option<location::Degrees> {
         if let Some(text) = self.text() {
-            return location::parse(text);
+            return location::parse_to_round(text);
         }
         let (7, Value::Bytes(location)) =
             Fields::new(self.value).next().ok()?.map(|field| (field.number, field.value))?
@@ -215,6 +217,7 @@ impl<'a> Datum<'a> {
 
     /// Appends the field `data` with another value.
     fn put_with(&self, value: &[u8], out: &mut Vec<u8>) {
+        work::took(self.bytes.len());
         let len = self.bytes.len() - self.value_at.len() + bytes_len(value.len());
         put_tag(out, 1, wire_type::BYTES);
         put_varint(out, len as u64);
@@ -253,7 +256,7 @@ impl Replacement {
 
     fn decimal(number: f32) -> Self {
         let mut text = Cursor::new([0; Self::CAPACITY - 2]);
-        write!(text, "{:.5}", f64::from(number)).expect(Self::FITS);
+        decimal::write(number, &mut text).expect(Self::FITS);
         let len = text.position() as usize;
         Self::of(1, &text.get_ref()[..len])
     }
