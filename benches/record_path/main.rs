@@ -4,10 +4,14 @@
 //! number of iterations. Two numbers of iterations tell the cost of an operation from that of the process.
 //! Prints a table, writes `target/bench/record_path.json`, and fails when an operation costs over 3 % more than
 //! `baseline.json` says, or allocates more often. `-- --save-baseline` replaces that file.
+//!
+//! A second table has the messages of a megabyte that cost the most. It fails, too, when one of them costs over
+//! 2.3 times as much as one of half the length.
 
 mod baseline;
 mod cases;
 mod intake;
+mod worst;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,6 +20,7 @@ use std::time::Instant;
 
 use baseline::{Baseline, Circumstances, Counts};
 use cases::{CASES, Case};
+use worst::{MESSAGE_BYTES, WORST, Worst};
 
 /// Iterations under valgrind: the difference is what is divided.
 const FEW: u64 = 1_000;
@@ -24,8 +29,12 @@ const MANY: u64 = 11_000;
 /// Iterations for the wall time.
 const TIMED: u64 = 200_000;
 
+/// A message may cost so many times as much as one of half its length: twice, and what sorting names adds.
+const MOST_GROWTH: f64 = 2.3;
+
 /// How this program calls itself.
 const CHILD: &str = "--case";
+const WORST_CHILD: &str = "--worst";
 const SAVE: &str = "--save-baseline";
 
 fn main() -> ExitCode {
@@ -36,9 +45,16 @@ fn main() -> ExitCode {
         case(iterations);
         return ExitCode::SUCCESS;
     }
+    if let Some(at) = arguments.iter().position(|argument| argument == WORST_CHILD) {
+        let number = |at: usize| arguments[at].parse::<usize>().expect("a number");
+        let worst = Worst::by_name(&arguments[at + 1]).expect("a known message");
+        worst.run(number(at + 2), number(at + 3) as u64);
+        return ExitCode::SUCCESS;
+    }
     if !arguments.iter().any(|argument| argument == "--bench") {
         // `cargo test --all-targets` only wants to know that everything runs.
         CASES.iter().for_each(|(_, case)| case(2));
+        WORST.iter().for_each(|worst| assert!(worst.run(1_000, 1) > 0, "{}", worst.name));
         baseline::check_judgement();
         return ExitCode::SUCCESS;
     }
@@ -73,7 +89,12 @@ fn report(save: bool) -> Result<ExitCode, String> {
         measured.insert(name.into(), figures);
         now.operations.insert(name.into(), counts);
     }
+    let not_linear = report_worst(committed.as_ref(), &mut now)?;
     write(&target_folder()?.join("bench/record_path.json"), &serde_json::Value::Object(measured).to_string())?;
+    not_linear.iter().for_each(|line| eprintln!("NOT LINEAR {line}"));
+    if !not_linear.is_empty() {
+        return Ok(ExitCode::FAILURE);
+    }
     let Some(committed) = committed else {
         println!("written to {}", now.commit()?.display());
         return Ok(ExitCode::SUCCESS);
@@ -87,31 +108,60 @@ fn report(save: bool) -> Result<ExitCode, String> {
     Ok(if verdict.worse.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// The table of hostile messages; those that cost more than twice as much when they are twice as long.
+fn report_worst(committed: Option<&Baseline>, now: &mut Baseline) -> Result<Vec<String>, String> {
+    println!(
+        "\n{:<28} {:>14} {:>10} {:>12} {:>10} {:>10}",
+        "message of 1 MB", "instructions", "change", "half, times", "ms", "bytes out"
+    );
+    let mut not_linear = Vec::new();
+    for worst in &WORST {
+        let instructions = |size: usize| {
+            let of = |times: u64| instructions(&[WORST_CHILD, worst.name, &size.to_string(), &times.to_string()]);
+            Ok::<_, String>(of(1)?.saturating_sub(of(0)?))
+        };
+        let (half, whole) = (instructions(MESSAGE_BYTES / 2)?, instructions(MESSAGE_BYTES)?);
+        let growth = whole as f64 / half.max(1) as f64;
+        let (milliseconds, out) = worst.milliseconds();
+        let counts = Counts { instructions: whole, allocations: 0 };
+        let change = committed.map_or_else(String::new, |before| before.change(worst.name, counts));
+        println!("{:<28} {whole:>14} {change:>10} {growth:>12.2} {milliseconds:>10.1} {out:>9.1}x", worst.name);
+        now.operations.insert(worst.name.into(), counts);
+        if growth > MOST_GROWTH {
+            not_linear.push(format!("{}: {whole} instructions, {half} for one of half its length", worst.name));
+        }
+    }
+    Ok(not_linear)
+}
+
 fn counts(case: &str) -> Result<Counts, String> {
-    let per_iteration = |count: &dyn Fn(u64) -> Result<u64, String>| {
-        Ok::<_, String>(count(MANY)?.saturating_sub(count(FEW)?) / (MANY - FEW))
+    let per_iteration = |count: &dyn Fn(&[&str]) -> Result<u64, String>| {
+        let [few, many] = [FEW, MANY].map(|iterations| count(&[CHILD, case, &iterations.to_string()]));
+        Ok::<_, String>(many?.saturating_sub(few?) / (MANY - FEW))
     };
-    let instructions = |iterations| {
-        let log = valgrind(&["--tool=callgrind", "--callgrind-out-file=/dev/null"], case, iterations)?;
-        number_behind(&log, "Collected : ").ok_or(log)
-    };
-    let allocations = |iterations| {
-        let log = valgrind(&["--tool=memcheck", "--leak-check=no", "--undef-value-errors=no"], case, iterations)?;
+    let allocations = |arguments: &[&str]| {
+        let log = valgrind(&["--tool=memcheck", "--leak-check=no", "--undef-value-errors=no"], arguments)?;
         number_behind(&log, "total heap usage: ").ok_or(log)
     };
     Ok(Counts { instructions: per_iteration(&instructions)?, allocations: per_iteration(&allocations)? })
 }
 
-/// The log of a valgrind tool over the whole process, which runs a case so many times.
-fn valgrind(tool: &[&str], case: &str, iterations: u64) -> Result<String, String> {
+/// Of the whole process when it calls itself so.
+fn instructions(arguments: &[&str]) -> Result<u64, String> {
+    let log = valgrind(&["--tool=callgrind", "--callgrind-out-file=/dev/null"], arguments)?;
+    number_behind(&log, "Collected : ").ok_or(log)
+}
+
+/// The log of a valgrind tool over the whole process, which calls itself with these arguments.
+fn valgrind(tool: &[&str], arguments: &[&str]) -> Result<String, String> {
     let output = Command::new("valgrind")
         .args(tool)
         .arg(std::env::current_exe().map_err(|error| error.to_string())?)
-        .args([CHILD, case, &iterations.to_string()])
+        .args(arguments)
         .output()
         .map_err(|error| format!("valgrind does not start: {error}"))?;
     let log = String::from_utf8_lossy(&output.stderr).into_owned();
-    if output.status.success() { Ok(log) } else { Err(format!("valgrind failed on {case}:\n{log}")) }
+    if output.status.success() { Ok(log) } else { Err(format!("valgrind failed on {arguments:?}:\n{log}")) }
 }
 
 /// The first number behind `label`, which may have commas in it.
