@@ -3,6 +3,7 @@
 //! To add a dispatcher: a file here, a cargo feature, a config struct, one arm in [`connect`], the
 //! contract suite (`tests/dispatchers/contract.rs`), a test against the real server, a row in the docs.
 
+pub mod batching;
 pub mod fan_out;
 #[cfg(feature = "kafka")]
 pub mod kafka;
@@ -126,9 +127,7 @@ pub async fn connect(
             Arc::new(kafka::Kafka::connect(config.kafka.as_ref().ok_or_else(missing)?, config, topics).await?)
         }
         #[cfg(feature = "sqlite")]
-        DispatcherName::Sqlite => {
-            Arc::new(sqlite::Sqlite::connect(config.sqlite.as_ref().ok_or_else(missing)?, topics)?)
-        }
+        DispatcherName::Sqlite => Arc::new(sqlite::connect(config.sqlite.as_ref().ok_or_else(missing)?, topics)?),
         _ => return Err(missing()),
     })
 }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use fleet_telemetry::config;
-use fleet_telemetry::dispatch::sqlite::Sqlite;
+use fleet_telemetry::dispatch::sqlite;
 use fleet_telemetry::dispatch::{ConnectError, Dispatcher, Health, Outcome};
 use fleet_telemetry::proto::vehicle_data::value::Value;
 use fleet_telemetry::proto::{vehicle_alerts, vehicle_connectivity, vehicle_data, vehicle_error};
@@ -37,7 +37,7 @@ impl Harness for File {
     async fn connect(&self, topics: &Topics, max_unsettled: usize) -> Arc<dyn Dispatcher> {
         let max_unsettled = config::InFlight { records: max_unsettled, bytes: 1 << 30 };
         let config = config::Sqlite { max_unsettled, ..self.config.clone() };
-        Arc::new(Sqlite::connect(&config, topics).expect("opens"))
+        Arc::new(sqlite::connect(&config, topics).expect("opens"))
     }
 
     async fn held(&self) -> Vec<Held> {
@@ -499,7 +499,7 @@ async fn a_file_that_is_not_ours_is_refused_by_name_and_left_alone() {
     assert_eq!(journal_mode, "delete");
 
     let newer = directory.path().join("newer.db");
-    drop(Sqlite::connect(&configure(&newer), &Topics::new([])).expect("opens"));
+    drop(sqlite::connect(&configure(&newer), &Topics::new([])).expect("opens"));
     let other = Connection::open(&newer).expect("opens");
     other.busy_timeout(Duration::from_secs(5)).expect("a timeout");
     other.pragma_update(None, "user_version", 99).expect("writes");
@@ -575,7 +575,7 @@ fn child(test: &str, path: &Path) -> Command {
 }
 
 fn refusal(path: &Path) -> String {
-    match Sqlite::connect(&configure(path), &Topics::new([])) {
+    match sqlite::connect(&configure(path), &Topics::new([])) {
         Ok(_) => panic!("{} opens", path.display()),
         Err(error @ (ConnectError::Config { .. } | ConnectError::Unreachable { .. })) => error.to_string(),
     }
