@@ -6,12 +6,21 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod attacks;
 mod certificates;
+mod clocks;
 mod drain;
+mod exhaustion;
+mod full_disk;
+mod handshakes;
 #[cfg(feature = "kafka")]
 mod kafka;
 mod log;
 mod memory;
 mod peers;
 mod plain_ports;
+mod raw_tls;
+mod records;
+mod requests;
 mod silence;
+mod witness;

@@ -80,6 +80,17 @@ impl Pki {
         Arc::new(self.builder(rustls::ALL_VERSIONS).with_no_client_auth())
     }
 
+    /// Who signs the vehicles' certificates.
+    pub fn issuer(&self) -> &Issuer<'static, KeyPair> {
+        &self.vehicles
+    }
+
+    /// A client with any chain, its leaf first.
+    pub fn client_with_chain(&self, chain: Vec<CertificateDer<'static>>, key: &KeyPair) -> Arc<ClientConfig> {
+        let key = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).unwrap();
+        Arc::new(self.builder(rustls::ALL_VERSIONS).with_client_auth_cert(chain, key).unwrap())
+    }
+
     fn client_from(
         &self,
         leaf: &Leaf,

@@ -23,6 +23,10 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
+/// An upgrade request, for clients that write their own bytes.
+pub const UPGRADE: &[u8] = b"GET / HTTP/1.1\r\nhost: x\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
+    sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
 pub struct Vehicle {
     pub vin: String,
     pub socket: WebSocketStream<TlsStream<TcpStream>>,
@@ -129,6 +133,33 @@ impl Vehicle {
     pub async fn expect_ack(&mut self, topic: &str, txid: &str) {
         assert_eq!(self.receive().await, ack(topic, txid));
     }
+}
+
+/// A frame of WebSocket with any first byte, masked with zeros.
+pub fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut out = vec![first];
+    match payload.len() {
+        0..126 => out.push(0x80 | u8::try_from(payload.len()).unwrap()),
+        _ => {
+            out.push(0x80 | 127);
+            out.extend((payload.len() as u64).to_be_bytes());
+        }
+    }
+    out.extend([0; 4]);
+    out.extend(payload);
+    out
+}
+
+/// On a fresh TLS connection, upgraded: what follows are frames.
+pub async fn upgraded(address: SocketAddr, config: &Arc<ClientConfig>) -> TlsStream<TcpStream> {
+    let mut stream = tls(address, config).await.unwrap();
+    stream.write_all(UPGRADE).await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\n") {
+        assert_ne!(stream.read_buf(&mut answer).await.unwrap(), 0, "the upgrade is answered");
+    }
+    assert!(answer.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&answer));
+    stream
 }
 
 pub fn ack(topic: &str, txid: &str) -> Received {
