@@ -38,6 +38,27 @@ impl fmt::Debug for OutOfDate {
     }
 }
 
+/// A client has sent more certificates than are looked into.
+///
+/// To find a way from a leaf to an authority, webpki tries every certificate of the client at every step, and verifies
+/// signatures where names fit. Anybody can make dozens whose names all fit; one handshake with them takes as long as
+/// dozens of honest ones, on a thread that vehicles need.
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the client sent {sent} certificates, the limit is {MOST_CERTIFICATES}; a leaf and its intermediates are enough")]
+struct TooManyCertificates {
+    sent: usize,
+}
+
+/// Vehicles send two or three. webpki follows six intermediates, at most.
+const MOST_CERTIFICATES: usize = 8;
+
+impl fmt::Debug for TooManyCertificates {
+    /// As [`OutOfDate`].
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 /// All authorities of a bundle; never empty.
 pub(super) struct Authorities {
     /// The bundle's key in the configuration.
@@ -162,6 +183,10 @@ impl ClientCertVerifier for Authorities {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
+        let sent = 1 + intermediates.len();
+        if sent > MOST_CERTIFICATES {
+            return Err(CertificateError::Other(OtherError(Arc::new(TooManyCertificates { sent }))).into());
+        }
         let epoch = self.epoch(i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
         let verify = |verifier: &dyn ClientCertVerifier| verifier.verify_client_cert(end_entity, intermediates, now);
         let error = match epoch.valid.as_deref().map(verify) {
