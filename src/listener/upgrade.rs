@@ -40,6 +40,17 @@ pub enum Upgraded<IO> {
     Answered,
 }
 
+/// Why a connection became neither.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    /// A timeout, a malformed request, a connection that breaks.
+    #[error(transparent)]
+    Request(#[from] hyper::Error),
+    /// The client goes on with requests, or does not read what they are answered with.
+    #[error("no upgrade within limits.header_timeout, {0:?}")]
+    NoUpgrade(Duration),
+}
+
 /// Whether the client may upgrade; decided before any request is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
@@ -57,11 +68,23 @@ const MAX_REQUEST_HEADERS: usize = 64;
 /// Includes the request line; vehicles send a few hundred bytes.
 const MAX_HEADER_BYTES: usize = 8 * 1024;
 
-/// Serves requests on `io` until one of them becomes a WebSocket.
+/// Serves requests on `io` until one of them becomes a WebSocket, for `header_timeout` in all: hyper waits for ever
+/// for a client that does not read its answers, and such a client would keep its connection's place.
 ///
 /// # Errors
-/// What hyper reports: a timeout, a malformed request, a connection that breaks.
-pub async fn serve<IO>(io: IO, access: Access, header_timeout: Duration) -> Result<Upgraded<IO>, hyper::Error>
+/// [`HttpError`].
+pub async fn serve<IO>(io: IO, access: Access, header_timeout: Duration) -> Result<Upgraded<IO>, HttpError>
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let requests = requests(io, access, header_timeout);
+    match tokio::time::timeout(header_timeout, requests).await {
+        Ok(ended) => Ok(ended?),
+        Err(_) => Err(HttpError::NoUpgrade(header_timeout)),
+    }
+}
+
+async fn requests<IO>(io: IO, access: Access, header_timeout: Duration) -> Result<Upgraded<IO>, hyper::Error>
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
