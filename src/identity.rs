@@ -102,7 +102,7 @@ pub enum IdentityError {
     /// The TLS library verified it, our parser cannot read it.
     #[error("the client certificate cannot be parsed")]
     Unparsable,
-    /// No subject or issuer CN, or one that is empty or not text.
+    /// No subject or issuer CN, or one that is empty, longer than 256 bytes, not text or not printable.
     #[error("the client certificate has no usable {0} common name")]
     NoCommonName(&'static str),
     /// The issuer or the extended key usage is not in the tables.
@@ -149,7 +149,7 @@ struct Names<'a> {
 impl<'a> Names<'a> {
     fn of(leaf: &'a X509Certificate<'_>) -> Result<Self, IdentityError> {
         let text = |cn: Option<&'a x509_parser::x509::AttributeTypeAndValue<'_>>| {
-            cn.and_then(|cn| cn.as_str().ok()).filter(|cn| !cn.is_empty())
+            cn.and_then(|cn| cn.as_str().ok()).filter(|cn| is_name(cn))
         };
         Ok(Self {
             subject: text(leaf.subject().iter_common_name().last()).ok_or(IdentityError::NoCommonName("subject"))?,
@@ -165,6 +165,13 @@ impl<'a> Names<'a> {
     fn excluded(&self) -> IdentityError {
         IdentityError::Excluded { issuer: self.issuer.to_owned(), subject: self.subject.to_owned() }
     }
+}
+
+/// It becomes a key, a column and part of log lines, each of which may be somebody else's text.
+fn is_name(common_name: &str) -> bool {
+    /// RFC 5280 has 64.
+    const MOST: usize = 256;
+    (1..=MOST).contains(&common_name.len()) && !common_name.chars().any(char::is_control)
 }
 
 fn client_type(names: &Names<'_>, leaf: &X509Certificate<'_>) -> Result<ClientType, IdentityError> {
@@ -323,5 +330,10 @@ mod tests {
         assert_eq!(Identity::from_verified_leaf(b"nonsense"), Err(IdentityError::Unparsable));
         let nameless = leaf("TeslaMotors", "", &[], &[]);
         assert_eq!(Identity::from_verified_leaf(&nameless), Err(IdentityError::NoCommonName("subject")));
+        for name in ["5YJ\0", "5YJ\n", "\u{1b}[2J", "5YJ\u{85}", &"5".repeat(257)] {
+            let odd = leaf("TeslaMotors", name, &[], &[]);
+            assert_eq!(Identity::from_verified_leaf(&odd), Err(IdentityError::NoCommonName("subject")), "{name:?}");
+        }
+        assert!(Identity::from_verified_leaf(&leaf("TeslaMotors", &"5".repeat(256), &[], &[])).is_ok());
     }
 }
