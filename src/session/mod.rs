@@ -254,7 +254,9 @@ impl<IO: Io> Session<IO> {
                 return Some(SessionEnd::Gone);
             }
             self.silence.release(now);
-            let event = match self.socket.poll_event(cx, &mut scratch.frame) {
+            let polled = self.socket.poll_event(cx, &mut scratch.frame);
+            self.silence.has_read(now, self.socket.is_unfinished());
+            let event = match polled {
                 Poll::Ready(Ok(event)) => event,
                 Poll::Ready(Err(end)) => return self.read_end(end, now, &mut scratch.replies),
                 Poll::Pending => return None,

@@ -5,6 +5,7 @@
 //! | is quiet | a ping each `limits.ping_interval` | |
 //! | is quiet, and has answered a ping before | | this server, after `limits.idle_timeout` |
 //! | is quiet, and has never answered one | counted once, kept | TCP, when a ping is not acknowledged |
+//! | has begun a message and does not end it | | this server, `limits.idle_timeout` after its first byte |
 //! | is not read from, because a bound holds it back | pings, and a look whether it has hung up | whoever finds out first |
 //!
 //! Nothing public proves that vehicles answer pings; the reference server never sends any. So silence alone says
@@ -21,6 +22,8 @@ use crate::config;
 pub(super) struct Silence {
     /// When something came last, or reading went on.
     since: Instant,
+    /// When the message began of which only a part has come: it takes memory, so it is not waited for as a quiet peer is.
+    message_since: Option<Instant>,
     /// Since when a bound has kept the session from reading, without a break.
     held_since: Option<Instant>,
     last_ping: Option<Instant>,
@@ -50,13 +53,18 @@ const LOOK: (Duration, Duration) = (Duration::from_millis(20), Duration::from_se
 
 impl Silence {
     pub(super) fn new(now: Instant) -> Self {
-        Self { since: now, held_since: None, last_ping: None, answers_pings: false, noted: false }
+        Self { since: now, message_since: None, held_since: None, last_ping: None, answers_pings: false, noted: false }
     }
 
     /// A frame has come.
     pub(super) fn heard(&mut self, now: Instant) {
         self.since = now;
         self.noted = false;
+    }
+
+    /// Whether only a part of a message is there, after a read.
+    pub(super) fn has_read(&mut self, now: Instant, is_unfinished: bool) {
+        self.message_since = if is_unfinished { self.message_since.or(Some(now)) } else { None };
     }
 
     /// A pong has come.
@@ -73,6 +81,7 @@ impl Silence {
     pub(super) fn release(&mut self, now: Instant) {
         if self.held_since.take().is_some() {
             self.heard(now);
+            self.message_since = self.message_since.map(|_| now);
         }
     }
 
@@ -84,7 +93,11 @@ impl Silence {
 
     /// What there is to do at `now`; asked until it is [`Step::Wait`].
     pub(super) fn step(&mut self, now: Instant, limits: &config::Session) -> Step {
-        if self.held_since.is_none() && !self.noted && now >= self.since + limits.idle_timeout {
+        let is_late = |since| self.held_since.is_none() && now >= since + limits.idle_timeout;
+        if self.message_since.is_some_and(is_late) {
+            return Step::Close;
+        }
+        if !self.noted && is_late(self.since) {
             if self.answers_pings {
                 return Step::Close;
             }
@@ -104,7 +117,9 @@ impl Silence {
             return now + (limits.idle_timeout / 8).clamp(LOOK.0, LOOK.1);
         }
         let ping_at = self.ping_at(limits);
-        if self.noted { ping_at } else { ping_at.min(self.since + limits.idle_timeout) }
+        let quiet_until = (!self.noted).then_some(self.since);
+        let late = [quiet_until, self.message_since].into_iter().flatten().map(|since| since + limits.idle_timeout);
+        late.fold(ping_at, Instant::min)
     }
 
     fn ping_at(&self, limits: &config::Session) -> Instant {
@@ -164,6 +179,20 @@ mod tests {
         assert_eq!(steps(&mut silence, now, 100, true).len(), 10, "it lives as long as it answers");
         let later = now + 100 * SECOND;
         assert_eq!(steps(&mut silence, later, 60, false), [(10, Step::Ping), (20, Step::Ping), (25, Step::Close)]);
+    }
+
+    #[test]
+    fn a_message_that_does_not_end_is_not_waited_for_whatever_comes_meanwhile() {
+        let now = Instant::now();
+        let mut silence = Silence::new(now);
+        silence.has_read(now, true);
+        assert!(steps(&mut silence, now, 60, false).contains(&(25, Step::Close)), "also of one that never answers");
+        let mut silence = Silence::new(now);
+        silence.has_read(now, true);
+        silence.has_read(now + 20 * SECOND, true);
+        assert!(steps(&mut silence, now, 60, true).contains(&(25, Step::Close)), "also of one that answers");
+        silence.has_read(now + 24 * SECOND, false);
+        assert!(!steps(&mut silence, now + 24 * SECOND, 60, true).iter().any(|(_, step)| *step == Step::Close));
     }
 
     #[test]

@@ -76,6 +76,11 @@ impl<IO: Io> Socket<IO> {
         }
     }
 
+    /// A part of a message is there, and the rest is not.
+    pub(super) fn is_unfinished(&self) -> bool {
+        self.decoder.is_unfinished()
+    }
+
     /// Writes `replies` (emptied) and what was left from before, as far as the peer takes it.
     /// Ready when everything has left this process.
     pub(super) fn poll_send(&mut self, cx: &mut Context<'_>, replies: &mut Vec<u8>) -> Poll<io::Result<()>> {

@@ -220,6 +220,12 @@ impl Decoder {
         }
     }
 
+    /// Whether a part of a frame or of a message has arrived, and the rest has not.
+    #[must_use]
+    pub fn is_unfinished(&self) -> bool {
+        self.frame.is_some() || self.fragments > 0 || self.head_len > 0
+    }
+
     /// Memory that is kept for a message and a control frame of which only a part has arrived.
     #[must_use]
     pub fn kept_bytes(&self) -> usize {

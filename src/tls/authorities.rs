@@ -44,7 +44,9 @@ impl fmt::Debug for OutOfDate {
 /// signatures where names fit. Anybody can make dozens whose names all fit; one handshake with them takes as long as
 /// dozens of honest ones, on a thread that vehicles need.
 #[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the client sent {sent} certificates, the limit is {MOST_CERTIFICATES}; a leaf and its intermediates are enough")]
+#[error(
+    "the client sent {sent} certificates, the limit is {MOST_CERTIFICATES}; a leaf and its intermediates are enough"
+)]
 struct TooManyCertificates {
     sent: usize,
 }
