@@ -86,7 +86,7 @@ async fn come_and_go(server: std::net::SocketAddr, config: &Arc<ClientConfig>, n
             let txid = n.to_string();
             vehicle.send("V", &txid, &v_payload(VIN, 1.0)).await;
             vehicle.expect_ack("V", &txid).await;
-            if n % 4 == 0 {
+            if n.is_multiple_of(4) {
                 vehicle.socket.close(None).await.unwrap();
                 vehicle.receive().await;
             } else {
