@@ -33,6 +33,7 @@ const LIMITS: config::Session = config::Session {
     idle_timeout: Duration::MAX,
     ping_interval: Duration::MAX,
     max_unsettled: config::InFlight { records: 0, bytes: 0 },
+    max_kept_bytes: 0,
     max_unread_reply_bytes: 0,
     write_timeout: Duration::MAX,
     connection_id_from_header: false,

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use metrics::gauge;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -21,6 +22,7 @@ use crate::permissions::filter::Withheld;
 use crate::permissions::{self, Authority, Permissions, api};
 use crate::policy::{Policy, Routes};
 use crate::record::Topics;
+use crate::session::budget::Budget;
 use crate::session::{Pipeline, SessionMetrics};
 use crate::shutdown::Shutdown;
 use crate::tls::{Tls, TlsError, Watcher};
@@ -221,8 +223,18 @@ fn pipeline(
         metrics: metrics.scope(|| SessionMetrics::register(&topics, &config.session)),
         shutdown: shutdown.clone(),
         refusals: RateLimited::default(),
+        budget: budget(config.session.max_kept_bytes, metrics),
         topics,
     }
+}
+
+/// What sessions may keep, with a gauge that is read at each scrape.
+fn budget(limit: usize, metrics: &Metrics) -> Arc<Budget> {
+    let budget = Arc::new(Budget::new(limit));
+    let (gauge, sampled) = (metrics.scope(|| gauge!("session_kept_bytes")), Arc::clone(&budget));
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+    metrics.on_scrape(Box::new(move || gauge.set(sampled.used() as f64)));
+    budget
 }
 
 /// The dispatchers' part of the time that is left for them and for what comes after: settling as lost what they could

@@ -117,7 +117,7 @@ fn takes_every_limit_of_ours() {
             "handshake_timeout": "1s", "header_timeout": "2s", "max_connections": 3, "max_connections_per_address": 4,
             "max_handshakes": 5, "max_message_bytes": 6, "max_frame_bytes": 7, "max_fragments": 8,
             "max_pings_per_second": 9, "idle_timeout": "10s", "ping_interval": "9s", "max_unsettled": 12,
-            "max_unsettled_bytes": 100_000, "tcp_keepalive": "20s", "tcp_user_timeout": "21s",
+            "max_unsettled_bytes": 100_000, "max_kept_bytes": 2_000_000, "tcp_keepalive": "20s", "tcp_user_timeout": "21s",
             "max_unread_reply_bytes": 2048, "write_timeout": "14s", "client_hello_timeout": "500ms",
             "max_pending_connections": 15, "max_http_connections": 16, "max_http_connections_per_address": 17,
             "http_header_timeout": "18s"
@@ -146,6 +146,7 @@ fn takes_every_limit_of_ours() {
     assert_eq!((session.max_message_bytes, session.max_frame_bytes, session.max_fragments), (6, 7, 8));
     assert_eq!((session.max_pings_per_second, session.max_unread_reply_bytes), (9, 2048));
     assert_eq!(session.max_unsettled, InFlight { records: 12, bytes: 100_000 });
+    assert_eq!(session.max_kept_bytes, 2_000_000);
     assert_eq!((listener.tcp_keepalive, listener.tcp_user_timeout), (Duration::from_secs(20), Duration::from_secs(21)));
     assert_eq!((session.idle_timeout, session.ping_interval), (Duration::from_secs(10), Duration::from_secs(9)));
     assert_eq!(session.write_timeout, Duration::from_secs(14));

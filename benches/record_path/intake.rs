@@ -13,6 +13,7 @@ use fleet_telemetry::logging::RateLimited;
 use fleet_telemetry::permissions::Permissions;
 use fleet_telemetry::policy::{Policy, Routes};
 use fleet_telemetry::record::{Origin, Record, Topics};
+use fleet_telemetry::session::budget::Budget;
 use fleet_telemetry::session::intake::Intake;
 use fleet_telemetry::session::{Pipeline, SessionMetrics};
 use fleet_telemetry::shutdown::Shutdown;
@@ -49,6 +50,7 @@ impl Rig {
             json: false,
             shutdown: Shutdown::new(config.shutdown),
             refusals: RateLimited::default(),
+            budget: Arc::new(Budget::new(1 << 30)),
             topics,
         };
         let origin = Origin {

@@ -104,6 +104,7 @@ fn session(limits: Limits) -> config::Session {
         idle_timeout: Duration::ZERO,
         ping_interval: Duration::ZERO,
         max_unsettled: config::InFlight::default(),
+        max_kept_bytes: 0,
         max_unread_reply_bytes: 0,
         write_timeout: Duration::ZERO,
         connection_id_from_header: false,

@@ -198,6 +198,8 @@ pub struct Limits {
     pub max_unsettled: Option<i64>,
     /// Their bytes.
     pub max_unsettled_bytes: Option<i64>,
+    /// Bytes that all connections together may keep.
+    pub max_kept_bytes: Option<i64>,
     /// Bytes of replies that a vehicle has not taken.
     pub max_unread_reply_bytes: Option<i64>,
     /// A reply must leave within this time.
@@ -367,6 +369,7 @@ impl Limits {
             tcp_user_timeout: section.duration("tcp_user_timeout"),
             max_unsettled: section.value("max_unsettled"),
             max_unsettled_bytes: section.value("max_unsettled_bytes"),
+            max_kept_bytes: section.value("max_kept_bytes"),
             max_unread_reply_bytes: section.value("max_unread_reply_bytes"),
             write_timeout: section.duration("write_timeout"),
         }

@@ -152,6 +152,8 @@ pub(super) fn session(limits: &file::Limits, connection_id_from_header: bool, pr
                 4 << 20,
             ),
         },
+        // A few hundred of the longest messages; those of usual length come and go whole, and are not kept at all.
+        max_kept_bytes: problems.number("limits.max_kept_bytes", limits.max_kept_bytes, 1 << 20..=1 << 40, 512 << 20),
         // More than the acks (about 100 bytes each) for `max_unsettled` records.
         max_unread_reply_bytes: problems.number(
             "limits.max_unread_reply_bytes",

@@ -138,6 +138,8 @@ pub struct Session {
     pub ping_interval: Duration,
     /// Handed off and not settled; above, the server stops reading from this vehicle.
     pub max_unsettled: InFlight,
+    /// Bytes that all connections together may keep: unfinished messages, records that wait for room, unread replies.
+    pub max_kept_bytes: usize,
     /// Bytes of replies that the vehicle has not taken; above, nothing is read from it.
     pub max_unread_reply_bytes: usize,
     /// A reply must leave within this time.

@@ -33,6 +33,7 @@ const FAMILIES: &[(Kind, &str, &str)] = &[
     (Histogram, "ack_seconds", "Time from a frame's arrival to its ack, where that waits for delivery."),
     // Connections.
     (Counter, "silent_connections_total", "Connections that were silent, never answered a ping, and stay."),
+    (Gauge, "session_kept_bytes", "Memory of unfinished messages, records that wait for room and unread replies."),
     (Counter, "session_end_total", "Sessions that ended, by reason."),
     (Counter, "connection_refused_total", "Connections that did not become sessions, by reason."),
     (Counter, "identity_refused_total", "Verified certificates that are not a vehicle's, by reason."),

@@ -29,13 +29,15 @@ pub enum SessionEnd {
     Idle,
     /// A reply could not be written within `limits.write_timeout`.
     WriteTimeout,
+    /// All sessions together keep as much as they may (`limits.max_kept_bytes`).
+    NoRoom,
     /// This server is going down.
     Drained,
 }
 
 impl SessionEnd {
     /// Metric labels, in the order of the variants.
-    pub const LABELS: [&'static str; 12] = [
+    pub const LABELS: [&'static str; 13] = [
         "closed_by_peer",
         "gone",
         "broken",
@@ -47,6 +49,7 @@ impl SessionEnd {
         "ping_flood",
         "idle",
         "write_timeout",
+        "no_room",
         "drained",
     ];
 

@@ -102,6 +102,11 @@ impl Intake {
         self.unsettled.records == 0 && self.parked.is_none()
     }
 
+    /// Memory of the record that waits for room.
+    pub(super) fn parked_bytes(&self) -> usize {
+        self.parked.as_ref().map_or(0, |(_, blocked)| blocked.record().held_bytes())
+    }
+
     pub(super) fn bytes(&self) -> Bytes {
         self.bytes
     }

@@ -139,6 +139,7 @@ fn state_bounds(bounds: &config::Session) {
         ("pings_per_second", f64::from(bounds.max_pings_per_second)),
         ("unsettled", bounds.max_unsettled.records as f64),
         ("unsettled_bytes", bounds.max_unsettled.bytes as f64),
+        ("kept_bytes", bounds.max_kept_bytes as f64),
         ("unread_reply_bytes", bounds.max_unread_reply_bytes as f64),
         ("idle_timeout_seconds", bounds.idle_timeout.as_secs_f64()),
         ("ping_interval_seconds", bounds.ping_interval.as_secs_f64()),

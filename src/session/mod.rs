@@ -20,11 +20,12 @@
 //! | `timing` | everything that a timer or the end of the process brings about |
 //! | `closing` | from the goodbye to the end |
 //! | `announce` | what others learn of a connection: connectivity records, the log line |
-//! | `silence`, `pings`, `end` | rules without I/O |
+//! | `silence`, `pings`, `budget`, `end` | rules without I/O |
 //! | `intake` | a message: envelope, admission, payload, hand-off, reply |
 //! | `io`, `socket`, `websocket` | the connection, frames over it, framing without I/O |
 
 mod announce;
+pub mod budget;
 mod closing;
 mod end;
 pub mod intake;
@@ -49,6 +50,7 @@ use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use self::budget::{Budget, Share};
 use self::intake::Intake;
 use self::pings::Pings;
 use self::silence::Silence;
@@ -89,6 +91,8 @@ pub struct Pipeline {
     pub shutdown: Shutdown,
     /// Bounds the log lines about refused records.
     pub refusals: RateLimited,
+    /// What all sessions together may keep.
+    pub budget: Arc<Budget>,
 }
 
 /// One connection.
@@ -111,6 +115,8 @@ pub struct Session<IO> {
     held_by_replies: bool,
     /// Since when the peer has not taken what was written.
     stalled_since: Option<Instant>,
+    /// What the session keeps beyond a poll.
+    kept: Share,
     pings: Pings,
     socket_id: Uuid,
 }
@@ -177,6 +183,7 @@ impl<IO: Io> Session<IO> {
             silence,
             held_by_replies: false,
             stalled_since: None,
+            kept: Share::new(&pipeline.budget),
             pings: Pings::default(),
             socket_id,
             pipeline,
@@ -210,7 +217,18 @@ impl<IO: Io> Session<IO> {
             end = self.poll_phase(cx, now, scratch);
         }
         let end = end.or(self.poll_write(cx, now, &mut scratch.replies));
+        let end = end.or_else(|| self.stay_within_budget(cx, scratch));
         end.map_or(Poll::Pending, Poll::Ready)
+    }
+
+    /// Ends the session if there is no room for what it keeps. Nothing of that was acked, so the vehicle sends it again.
+    fn stay_within_budget(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Option<SessionEnd> {
+        if self.kept.resize(self.socket.kept_bytes() + self.intake.parked_bytes()) {
+            return None;
+        }
+        websocket::put_close(&mut scratch.replies, Some(close_code::TRY_AGAIN_LATER));
+        let _ = self.socket.poll_send(cx, &mut scratch.replies);
+        Some(SessionEnd::NoRoom)
     }
 
     /// Turns settled records into acks.

@@ -127,6 +127,11 @@ impl<IO: Io> Socket<IO> {
         Poll::Ready(())
     }
 
+    /// Memory that is kept until the peer sends, or takes, more.
+    pub(super) fn kept_bytes(&self) -> usize {
+        self.decoder.kept_bytes() + self.unsent.len()
+    }
+
     /// Bytes of replies that wait for the peer.
     pub(super) fn unsent(&self) -> usize {
         self.unsent.len()

@@ -157,6 +157,8 @@ pub mod close_code {
     pub const POLICY: u16 = 1008;
     /// A message longer than this server reads.
     pub const TOO_BIG: u16 = 1009;
+    /// The server is overloaded (registered by the `WebSocket` registry of IANA).
+    pub const TRY_AGAIN_LATER: u16 = 1013;
 }
 
 /// Two bytes, 8 of extended length, 4 of mask.

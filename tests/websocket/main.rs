@@ -58,6 +58,7 @@ fn decoder(max_frame_bytes: usize, max_fragments: usize) -> Decoder {
         idle_timeout: Duration::ZERO,
         ping_interval: Duration::ZERO,
         max_unsettled: config::InFlight::default(),
+        max_kept_bytes: 0,
         max_unread_reply_bytes: 0,
         write_timeout: Duration::ZERO,
         connection_id_from_header: false,

@@ -9,6 +9,7 @@ use super::SECOND;
 use super::site::Site;
 use crate::config::InFlight;
 use crate::session::SessionEnd;
+use crate::session::websocket::close_code;
 
 const ONE: InFlight = InFlight { records: 1, bytes: 1 << 20 };
 
@@ -157,4 +158,32 @@ async fn a_dispatcher_is_full_when_its_bytes_are_used_up() {
     for peer in &mut peers {
         peer.expect_ack("large").await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_sessions_together_keep_no_more_than_they_may() {
+    let site = Site::bounded(ONE, |limits| limits.max_kept_bytes = 100_000);
+    let mut peers: Vec<_> = (0..8).map(|n| site.connect(&format!("VIN{n}"))).collect();
+    let mut good = site.connect("GOOD");
+    for peer in &mut peers {
+        // A message of which the end never comes.
+        let frame = peer.record("unfinished", 30_000);
+        // It may be cut off in the middle.
+        let _ = peer.stream.write_all(&frame[..20_000]).await;
+        tokio::time::sleep(SECOND / 100).await;
+    }
+    let used = site.pipeline.budget.used();
+    assert!((40_000..=100_000).contains(&used), "{used}");
+    let mut ended = 0;
+    for mut peer in peers {
+        if peer.session.is_finished() {
+            assert_eq!(peer.frame().await.close_code(), Some(close_code::TRY_AGAIN_LATER));
+            assert_eq!(peer.session.await.unwrap(), SessionEnd::NoRoom);
+            ended += 1;
+        }
+    }
+    assert!((4..8).contains(&ended), "{ended}");
+    site.sink.set_acking(true);
+    good.send("small").await;
+    good.expect_ack("small").await;
 }

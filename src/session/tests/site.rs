@@ -22,6 +22,7 @@ use crate::permissions::Permissions;
 use crate::policy::{Policy, Routes};
 use crate::proto::vehicle_data::{Datum, Payload, Value, value};
 use crate::record::{Origin, Record, Topics};
+use crate::session::budget::Budget;
 use crate::session::{Io, Pipeline, Session, SessionEnd, SessionMetrics};
 use crate::shutdown::Shutdown;
 
@@ -95,6 +96,7 @@ impl Site {
             permissions: Arc::new(Permissions::off()),
             policy: Policy::new(Routes::new(&topics, topics_routed.iter().copied().map(route)), &config.policy),
             metrics: SessionMetrics::register(&topics, &session),
+            budget: Arc::new(Budget::new(session.max_kept_bytes)),
             session,
             rate_limit: None,
             json: false,
