@@ -15,7 +15,7 @@ use crate::config::{self, Config};
 use crate::dispatch::{ConnectError, Targets};
 use crate::http;
 use crate::listener::{self, Listener};
-use crate::logging::RateLimited;
+use crate::logging::{self, RateLimited};
 use crate::metrics::Metrics;
 use crate::open_files;
 use crate::permissions::filter::Withheld;
@@ -156,6 +156,9 @@ impl App {
         let port = listener::bind(&config.listener).await?;
         let metrics = Arc::new(Metrics::default());
         metrics.scope(|| open_files.register());
+        if let Some(log) = logging::installed() {
+            log.register(&metrics);
+        }
         let connected = Arc::new(OnceLock::new());
         let admin = Admin::start(&config, Arc::clone(&metrics), Arc::clone(&tls), Arc::clone(&connected)).await?;
 

@@ -112,7 +112,11 @@ fn ends_with_64_and_every_error_when_the_configuration_is_unusable() {
 fn checks_a_good_configuration() {
     let checked = Folder::new(2100).run(&["check"]);
     assert_eq!(checked.code, 0, "{}{}", checked.stdout, checked.stderr);
-    assert!(checked.stdout.contains("warning: config.json: records.alerts: acked on receipt"), "{}", checked.stdout);
+    assert!(
+        checked.stdout.contains("warning: config.json: records.alerts: acked when logger has delivered"),
+        "{}",
+        checked.stdout
+    );
     assert!(
         checked
             .stdout

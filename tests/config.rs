@@ -299,10 +299,12 @@ fn acks_on_delivery_unless_told_otherwise() {
 }
 
 #[test]
-fn acks_on_receipt_and_says_so_when_nothing_keeps_the_record() {
+fn acks_by_the_logger_where_it_is_alone_and_says_that_nothing_keeps_the_record() {
     let logger_only = json!({"records": {"V": ["logger"]}});
-    assert_eq!(rule(logger_only.clone()), AckRule::OnReceipt);
-    assert!(warnings(logger_only)[0].starts_with("records.V: acked on receipt"));
+    assert_eq!(rule(logger_only.clone()), AckRule::By(DispatcherName::Logger));
+    assert!(warnings(logger_only)[0].starts_with("records.V: acked when logger has delivered, which keeps no records"));
+    assert_eq!(rule(json!({"records": {"connectivity": ["logger"]}})), AckRule::OnReceipt);
+    assert_eq!(rule(json!({"ack": "on_receipt", "records": {"V": ["logger"]}})), AckRule::OnReceipt);
     assert_eq!(warnings(json!({"records": {"connectivity": ["logger"]}})), [""; 0]);
     assert_eq!(warnings(json!({"ack": "on_receipt", "records": {"V": ["logger"]}})), [""; 0]);
 }
@@ -421,6 +423,41 @@ fn understands_the_levels_of_the_reference_and_stays_at_info_otherwise() {
     assert_eq!(level("loud"), LevelFilter::INFO);
     assert!(warnings(json!({"log_level": "loud"}))[0].starts_with("log_level: not a valid level: \"loud\""));
     assert_eq!(config(json!({})).log.level, LevelFilter::INFO);
+}
+
+#[test]
+fn bounds_the_log_and_the_logger() {
+    let given = config(json!({
+        "limits": {"max_log_lines": 1, "max_log_bytes": 16_384},
+        "logger": {"max_unsettled": 2, "max_unsettled_bytes": 1_048_576}
+    }));
+    assert_eq!((given.log.max_lines, given.log.max_bytes), (1, 16_384));
+    let logger = given.dispatchers.logger;
+    assert_eq!((logger.max_unsettled.records, logger.max_unsettled.bytes), (2, 1 << 20));
+    let default = config(json!({}));
+    assert_eq!((default.log.max_lines, default.log.max_bytes), (10_000, 8 << 20));
+    let logger = default.dispatchers.logger;
+    assert_eq!((logger.max_unsettled.records, logger.max_unsettled.bytes), (10_000, 64 << 20));
+    let wrong = json!({
+        "limits": {"max_log_lines": 0, "max_log_bytes": 16_383},
+        "logger": {"max_unsettled": 0, "max_unsettled_bytes": 1_048_575}
+    });
+    assert_eq!(
+        errors(wrong),
+        [
+            "logger.max_unsettled: 0 is out of range, allowed is 1 to 10000000",
+            "logger.max_unsettled_bytes: 1048575 is out of range, allowed is 1048576 to 1099511627776",
+            "limits.max_log_lines: 0 is out of range, allowed is 1 to 10000000",
+            "limits.max_log_bytes: 16383 is out of range, allowed is 16384 to 1073741824",
+        ]
+    );
+}
+
+#[test]
+fn says_that_a_level_leaves_the_logger_nothing_to_write() {
+    let quiet = |records: Value| warnings(json!({"log_level": "warn", "records": records}));
+    assert!(quiet(json!({"V": ["sqlite", "logger"]}))[0].starts_with("log_level: the logger's lines have level info"));
+    assert_eq!(quiet(json!({"V": ["sqlite"]})), [""; 0]);
 }
 
 #[test]

@@ -35,7 +35,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
     let certificates = match Certificate::read(file) {
         Ok((certificates, _)) => certificates,
         Err(error) => {
-            eprintln!("error: {}: {error}", file.display());
+            super::complain(&format!("error: {}: {error}\n", file.display()));
             return ExitCode::FAILURE;
         }
     };

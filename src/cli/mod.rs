@@ -96,6 +96,11 @@ fn say(text: &str) {
     let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
+/// The same to stderr. Its end is no reason to end otherwise than by the exit code that follows.
+fn complain(text: &str) {
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
 /// Go takes long flags with one dash, clap with two.
 fn go_style(argument: OsString) -> OsString {
     match argument.to_str() {

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::EXIT_CONFIG;
 use super::findings::Findings;
+use super::{EXIT_CONFIG, complain};
 use crate::app;
 use crate::config::{self, Config, Env, Warning};
 use crate::logging;
@@ -14,14 +14,18 @@ pub(super) fn run(file: &Path) -> ExitCode {
     let (config, warnings) = match config::load(file, &Env::of_process()) {
         Ok(loaded) => loaded,
         Err(error) => {
-            eprint!("{}", Findings::of(&error).report());
+            complain(&Findings::of(&error).report());
             return ExitCode::from(EXIT_CONFIG);
         }
     };
-    if let Err(error) = logging::init(&config.log) {
-        eprintln!("error: {error}");
-        return ExitCode::FAILURE;
-    }
+    // Dropped last, so that what is said on the way out is written.
+    let _last_words = match logging::init(&config.log) {
+        Ok(last_words) => last_words,
+        Err(error) => {
+            complain(&format!("error: {error}\n"));
+            return ExitCode::FAILURE;
+        }
+    };
     warnings.iter().for_each(log);
     start(config)
 }

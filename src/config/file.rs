@@ -117,6 +117,10 @@ pub struct Logger {
     pub verbose: Option<bool>,
     /// As for every dispatcher.
     pub target: FileTarget,
+    /// Records taken and not written (ours).
+    pub max_unsettled: Option<i64>,
+    /// Bytes of their lines (ours).
+    pub max_unsettled_bytes: Option<i64>,
 }
 
 /// `kafka_options`.
@@ -204,6 +208,10 @@ pub struct Limits {
     pub max_unread_reply_bytes: Option<i64>,
     /// A reply must leave within this time.
     pub write_timeout: Option<Duration>,
+    /// Log lines that wait to be written.
+    pub max_log_lines: Option<i64>,
+    /// The same in bytes.
+    pub max_log_bytes: Option<i64>,
 }
 
 /// `shutdown`.
@@ -315,7 +323,12 @@ impl Monitoring {
 
 impl Logger {
     fn read(section: &mut Section<'_>) -> Self {
-        Self { verbose: section.value("verbose"), target: FileTarget::read(section) }
+        Self {
+            verbose: section.value("verbose"),
+            target: FileTarget::read(section),
+            max_unsettled: section.value("max_unsettled"),
+            max_unsettled_bytes: section.value("max_unsettled_bytes"),
+        }
     }
 }
 
@@ -372,6 +385,8 @@ impl Limits {
             max_kept_bytes: section.value("max_kept_bytes"),
             max_unread_reply_bytes: section.value("max_unread_reply_bytes"),
             write_timeout: section.duration("write_timeout"),
+            max_log_lines: section.value("max_log_lines"),
+            max_log_bytes: section.value("max_log_bytes"),
         }
     }
 }

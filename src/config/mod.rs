@@ -342,10 +342,19 @@ pub struct Sqlite {
 }
 
 /// Log lines.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Logger {
     /// Each value of `V` becomes an object that names its type.
     pub verbose: bool,
+    /// Records taken and not written, and bytes of them and of their lines; above, vehicles wait.
+    pub max_unsettled: InFlight,
+}
+
+impl Default for Logger {
+    fn default() -> Self {
+        // As many records as SQLite holds: about 10 MB of lines. One record of a megabyte may make a line of several.
+        Self { verbose: false, max_unsettled: InFlight { records: 10_000, bytes: 64 << 20 } }
+    }
 }
 
 /// Plain-HTTP listeners.
@@ -377,6 +386,10 @@ pub struct Log {
     pub json: bool,
     /// Failed TLS handshakes are not logged.
     pub suppress_handshake_errors: bool,
+    /// Lines that wait to be written; above, new ones are dropped. As many again are reserved for audit lines.
+    pub max_lines: usize,
+    /// The same in bytes.
+    pub max_bytes: usize,
 }
 
 /// How the process ends.

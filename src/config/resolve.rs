@@ -53,6 +53,13 @@ pub fn resolve(mut file: file::FileConfig, env: &Env) -> Result<(Config, Vec<War
         workers: limits::workers(&file.workers, &mut problems),
         permissions,
     };
+    if config.routes.iter().any(|route| route.dispatchers.contains(&DispatcherName::Logger))
+        && config.log.level < LevelFilter::INFO
+    {
+        let advice =
+            "the logger's lines have level info, so none is written and no record that goes there is delivered";
+        problems.advise("log_level", advice);
+    }
     tracked_vins(&file.vins_signal_tracking_enabled, &mut problems);
     if problems.errors.is_empty() { Ok((config, problems.warnings)) } else { Err(problems) }
 }
@@ -132,7 +139,7 @@ fn dispatchers(
         json: file.transmit_decoded_records.unwrap_or(false),
         kafka: kafka.filter(|_| uses(DispatcherName::Kafka)),
         sqlite: sqlite(&file.sqlite, problems).filter(|_| uses(DispatcherName::Sqlite)),
-        logger: Logger { verbose: file.logger.verbose.unwrap_or(false) },
+        logger: logger(&file.logger, problems),
         targets: targets::resolve(
             [
                 (DispatcherName::Kafka, "kafka_options", &file.kafka_options.target),
@@ -142,6 +149,27 @@ fn dispatchers(
             routes,
             problems,
         ),
+    }
+}
+
+fn logger(logger: &file::Logger, problems: &mut Problems) -> Logger {
+    let default = Logger::default();
+    Logger {
+        verbose: logger.verbose.unwrap_or(default.verbose),
+        max_unsettled: InFlight {
+            records: problems.number(
+                "logger.max_unsettled",
+                logger.max_unsettled,
+                1..=10_000_000,
+                default.max_unsettled.records,
+            ),
+            bytes: problems.number(
+                "logger.max_unsettled_bytes",
+                logger.max_unsettled_bytes,
+                1 << 20..=1 << 40,
+                default.max_unsettled.bytes,
+            ),
+        },
     }
 }
 
@@ -220,6 +248,10 @@ fn log(file: &file::FileConfig, env: &Env, problems: &mut Problems) -> Log {
         level,
         json: file.json_log_enable.unwrap_or(false),
         suppress_handshake_errors: suppress_handshake_errors(env, problems),
+        // A line for each of 5,000 vehicles that come at the same moment and go again.
+        max_lines: problems.number("limits.max_log_lines", file.limits.max_log_lines, 1..=10_000_000, 10_000),
+        // Twice what those take, at about 400 bytes each. One line with what clients may write into it is below 4 KiB.
+        max_bytes: problems.number("limits.max_log_bytes", file.limits.max_log_bytes, 16 << 10..=1 << 30, 8 << 20),
     }
 }
 

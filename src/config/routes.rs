@@ -127,11 +127,16 @@ fn rule(
     if default == AckRule::OnReceipt || keeps {
         return default;
     }
-    if record != CONNECTIVITY && !dispatchers.is_empty() {
-        problems.advise(
-            format!("records.{record}"),
-            "acked on receipt: none of its dispatchers keeps records, so nothing resends what they lose",
-        );
+    if record == CONNECTIVITY || dispatchers.is_empty() {
+        return AckRule::OnReceipt;
     }
+    let key = format!("records.{record}");
+    if dispatchers == [DispatcherName::Logger] {
+        // A line that was not written is not delivered, even if nothing promises that it stays.
+        problems
+            .advise(key, "acked when logger has delivered, which keeps no records: a crash may lose what was acked");
+        return AckRule::By(DispatcherName::Logger);
+    }
+    problems.advise(key, "acked on receipt: none of its dispatchers keeps records, so nothing resends what they lose");
     AckRule::OnReceipt
 }

@@ -114,7 +114,7 @@ fn forbid(
     let topic = &route.topic;
     let why = match value {
         "drop" => format!("the acks of records.{topic} depend on {name}, so it cannot drop any of them; leave it out"),
-        // The logger can never decide about an ack.
+        // The logger cannot be named as the one that decides.
         _ if name == DispatcherName::Logger => {
             format!("the acks of records.{topic} do not depend on {name}, so it must not delay them; leave it out")
         }

@@ -121,7 +121,13 @@ pub async fn connect(
     let missing =
         || ConnectError::Config { dispatcher: name, message: "not configured, or not in this build".to_owned() };
     Ok(match name {
-        DispatcherName::Logger => Arc::new(logger::Logger::new(&config.logger, topics)),
+        DispatcherName::Logger => {
+            let log = crate::logging::installed().ok_or_else(|| ConnectError::Config {
+                dispatcher: name,
+                message: "the process has no log".to_owned(),
+            })?;
+            Arc::new(logger::Logger::new(&config.logger, topics, log.clone()))
+        }
         #[cfg(feature = "kafka")]
         DispatcherName::Kafka => {
             Arc::new(kafka::Kafka::connect(config.kafka.as_ref().ok_or_else(missing)?, config, topics).await?)

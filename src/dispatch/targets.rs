@@ -44,7 +44,9 @@ impl Targets {
         let used: BTreeSet<_> = config.routes.iter().flat_map(|route| &route.dispatchers).copied().collect();
         let targets = try_join_all(used.iter().map(|name| connecting.target(*name))).await?;
         let decides = |name| config.routes.iter().any(|route| route.deciders.contains(&name));
-        let needed = used.iter().filter(|name| decides(**name) || connecting.policy(**name).start == Start::Required);
+        // A log that nobody reads is no reason to send vehicles elsewhere, unless their acks wait for it.
+        let required = |name| connecting.policy(name).start == Start::Required && name != DispatcherName::Logger;
+        let needed = used.iter().filter(|name| decides(**name) || required(**name));
         Ok(Self { needed: needed.copied().collect(), all: used.iter().copied().zip(targets).collect() })
     }
 

@@ -25,12 +25,18 @@ pub fn spread<N: Into<String>, V: ToString>(fields: impl IntoIterator<Item = (N,
 
 /// A field's value.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Value {
+pub enum Value {
+    /// None.
     Null,
+    /// True or false.
     Bool(bool),
+    /// An integer.
     Signed(i64),
+    /// An integer that is not negative.
     Unsigned(u64),
+    /// Any other number.
     Float(f64),
+    /// Text; a line shows it escaped.
     Text(String),
     /// JSON text, embedded as it is where the line is JSON.
     Json(String),
@@ -38,7 +44,7 @@ pub(super) enum Value {
 
 /// The fields of an event or a span, sorted by name, and the message.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Fields {
+pub struct Fields {
     pub(super) message: String,
     pub(super) values: BTreeMap<String, Value>,
     /// `data` and `metadata` hold JSON text.
@@ -46,6 +52,19 @@ pub(super) struct Fields {
 }
 
 impl Fields {
+    /// Those of a line that is made without an event, with its name.
+    #[must_use]
+    pub fn named(message: &str) -> Self {
+        Self { message: message.to_owned(), ..Self::of_line() }
+    }
+
+    /// One more field.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.set(name, value.into());
+        self
+    }
+
     /// The fields that all lines share.
     pub(super) fn of_line() -> Self {
         let context = ("context".to_owned(), Value::Text(CONTEXT.to_owned()));
@@ -91,6 +110,30 @@ impl Fields {
         for (name, value) in serde_json::from_str::<BTreeMap<String, String>>(text).unwrap_or_default() {
             self.set(&name, Value::Text(value));
         }
+    }
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+impl From<String> for Value {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<bool> for Value {
+    fn from(value: bool) -> Self {
+        Self::Bool(value)
+    }
+}
+
+impl From<u64> for Value {
+    fn from(value: u64) -> Self {
+        Self::Unsigned(value)
     }
 }
 

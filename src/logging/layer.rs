@@ -1,38 +1,19 @@
 //! From events to lines.
 
-use std::fmt;
-use std::io::Write;
-
-use time::OffsetDateTime;
 use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Subscriber};
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
 
 use super::fields::Fields;
-use super::form::Form;
+use super::log::Log;
 use super::{OURS, RECORDS_TARGET};
+use crate::permissions::audit;
 
-/// Writes one line per event, with the fields of the spans around it.
-pub(super) struct Lines {
-    form: Form,
-    write: Box<dyn Fn(&str) + Send + Sync>,
-}
-
-impl Lines {
-    /// Each line in one write, so that lines of several threads do not mix.
-    pub(super) fn to_stderr(form: Form) -> Self {
-        // Nobody could be told that stderr is gone.
-        Self { form, write: Box::new(|line| drop(std::io::stderr().lock().write_all(line.as_bytes()))) }
-    }
-}
-
-impl fmt::Debug for Lines {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lines").field("form", &self.form).finish_non_exhaustive()
-    }
-}
+/// Makes one line per event, with the fields of the spans around it, on the thread that logs.
+#[derive(Debug)]
+pub(crate) struct Lines(pub(crate) Log);
 
 impl<S: Subscriber + for<'lookup> LookupSpan<'lookup>> Layer<S> for Lines {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
@@ -58,13 +39,19 @@ impl<S: Subscriber + for<'lookup> LookupSpan<'lookup>> Layer<S> for Lines {
                 fields.extend(of_span);
             }
         }
-        match event.metadata().target() {
+        let (target, level) = (event.metadata().target(), *event.metadata().level());
+        match target {
             RECORDS_TARGET => fields = fields.embedding_json(),
             target if is_ours(target) => {}
             library => fields.name_library(library),
         }
         event.record(&mut fields);
-        (self.write)(&self.form.line(OffsetDateTime::now_utc(), *event.metadata().level(), fields));
+        // Changes are told at `info`; above it are lines about the topic, which anything may repeat.
+        if target == audit::TARGET && level == Level::INFO {
+            self.0.audit(level, fields);
+        } else {
+            self.0.line(level, fields);
+        }
     }
 }
 
@@ -74,30 +61,32 @@ fn is_ours(target: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
+    use std::time::Duration;
 
+    use time::OffsetDateTime;
     use tracing_subscriber::layer::SubscriberExt;
 
     use super::*;
+    use crate::logging::tests::{Out, config};
 
     /// The line that `log` writes, without its time.
-    fn line(form: Form, log: impl FnOnce()) -> String {
-        let lines = Arc::new(Mutex::new(String::new()));
-        let sink = Arc::clone(&lines);
-        let write = Box::new(move |line: &str| sink.lock().unwrap().push_str(line));
-        tracing::subscriber::with_default(tracing_subscriber::registry().with(Lines { form, write }), log);
-        lines.lock().unwrap().clone()
+    fn line(json: bool, log: impl FnOnce()) -> String {
+        let out = Out::default();
+        let lines = Log::start(&crate::config::Log { json, ..config() }, Box::new(out.clone())).unwrap();
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(Lines(lines.clone())), log);
+        lines.flush(Duration::from_secs(60));
+        out.text()
     }
 
     fn text(log: impl FnOnce()) -> String {
-        let line = line(Form::Text, log);
+        let line = line(false, log);
         let (time, rest) = line.split_once(" level=").unwrap();
         assert_eq!(time.len(), "time=\"2026-01-02T03:04:05Z\"".len());
         format!("level={rest}")
     }
 
     fn json(log: impl FnOnce()) -> (String, serde_json::Value) {
-        let line = line(Form::Json, log);
+        let line = line(true, log);
         assert_eq!(line.matches('\n').count(), 1, "{line}");
         let mut value: serde_json::Value = serde_json::from_str(&line).unwrap();
         let time = value.as_object_mut().unwrap().remove("time").unwrap();

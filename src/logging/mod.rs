@@ -2,25 +2,40 @@
 //!
 //! Lines go to stderr in the reference server's two forms, text (`time="…" level=info msg=… key=value`)
 //! and JSON, with times in UTC. The message of an event is its name; everything else is in fields.
+//!
+//! A line is made by the thread that logs and written by a thread of its own, so that nobody waits for whoever
+//! should read stderr and does not (docs/adr/0017).
 
+mod backlog;
 mod escape;
 mod fields;
 mod form;
 mod layer;
+mod log;
+mod panic;
+mod queue;
 mod rate_limited;
+mod stderr;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::OnceLock;
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
+pub use backlog::{Then, Unwritten};
 pub use escape::escape;
-pub use fields::spread;
+pub use fields::{Fields, Value, spread};
+pub(crate) use layer::Lines;
+pub use log::{LastWords, Log};
 pub use rate_limited::RateLimited;
 
-use crate::config::Log;
-use form::Form;
-use layer::Lines;
+use crate::config;
 
 /// Events about handshakes that failed; `tls_handshake_error` is logged here and nowhere else.
 pub const HANDSHAKE_TARGET: &str = "fleet_telemetry::handshake";
@@ -32,17 +47,39 @@ pub const RECORDS_TARGET: &str = "fleet_telemetry::records";
 /// Everything of this crate.
 const OURS: &str = "fleet_telemetry";
 
-/// Installs the process' logger.
+/// The process has one stderr, and so one log.
+static INSTALLED: OnceLock<Log> = OnceLock::new();
+
+/// Why there is no log.
+#[derive(Debug, thiserror::Error)]
+pub enum InitError {
+    /// Somebody has installed one already.
+    #[error(transparent)]
+    Installed(#[from] TryInitError),
+    /// The system gives no file descriptor or no thread.
+    #[error("the log cannot be started: {0}")]
+    Resources(#[from] std::io::Error),
+}
+
+/// Installs the process' log, for events and for panics.
 ///
 /// # Errors
-/// When one is installed already.
-pub fn init(log: &Log) -> Result<(), TryInitError> {
-    let form = if log.json { Form::Json } else { Form::Text };
-    tracing_subscriber::registry().with(filter(log)).with(Lines::to_stderr(form)).try_init()
+/// [`InitError`].
+pub fn init(config: &config::Log) -> Result<LastWords, InitError> {
+    let log = Log::to_stderr(config)?;
+    tracing_subscriber::registry().with(filter(config)).with(Lines(log.clone())).try_init()?;
+    panic::log_to(log.clone());
+    Ok(LastWords(INSTALLED.get_or_init(|| log).clone()))
+}
+
+/// The process' log; `None` before [`init`].
+#[must_use]
+pub fn installed() -> Option<&'static Log> {
+    INSTALLED.get()
 }
 
 /// Libraries are heard at `warn` and above, unless `log_level` asks for more than `info`.
-fn filter(log: &Log) -> Targets {
+fn filter(log: &config::Log) -> Targets {
     let libraries = if log.level > LevelFilter::INFO { LevelFilter::INFO } else { log.level.min(LevelFilter::WARN) };
     let filter = Targets::new()
         .with_default(libraries)
@@ -50,36 +87,4 @@ fn filter(log: &Log) -> Targets {
         // Who changed a consent is on record whatever the level.
         .with_target(crate::permissions::audit::TARGET, log.level.max(LevelFilter::INFO));
     if log.suppress_handshake_errors { filter.with_target(HANDSHAKE_TARGET, LevelFilter::OFF) } else { filter }
-}
-
-#[cfg(test)]
-mod tests {
-    use tracing::Level;
-
-    use super::*;
-
-    fn filter_at(level: LevelFilter, suppress_handshake_errors: bool) -> Targets {
-        filter(&Log { level, json: false, suppress_handshake_errors })
-    }
-
-    #[test]
-    fn keeps_libraries_quiet_at_info() {
-        let filter = filter_at(LevelFilter::INFO, false);
-        assert!(filter.would_enable("fleet_telemetry::session", &Level::INFO));
-        assert!(!filter.would_enable("fleet_telemetry::session", &Level::DEBUG));
-        assert!(!filter.would_enable("rdkafka::client", &Level::INFO));
-        assert!(filter.would_enable("rdkafka::client", &Level::WARN));
-    }
-
-    #[test]
-    fn never_lets_libraries_say_more_than_we_do() {
-        assert!(!filter_at(LevelFilter::ERROR, false).would_enable("rustls", &Level::WARN));
-        assert!(!filter_at(LevelFilter::TRACE, false).would_enable("rustls", &Level::DEBUG));
-    }
-
-    #[test]
-    fn drops_handshake_errors_on_request() {
-        assert!(filter_at(LevelFilter::INFO, false).would_enable(HANDSHAKE_TARGET, &Level::INFO));
-        assert!(!filter_at(LevelFilter::INFO, true).would_enable(HANDSHAKE_TARGET, &Level::ERROR));
-    }
 }

@@ -58,6 +58,12 @@ const FAMILIES: &[(Kind, &str, &str)] = &[
     (Gauge, "dispatcher_unsettled_bytes_limit", "How much of it they may take."),
     (Counter, "dispatcher_dropped_receipts_total", "Records that a dispatcher let go without an outcome; never acked."),
     (Histogram, "delivery_seconds", "Time from the hand-off of a record to its confirmed delivery."),
+    // The log.
+    (Gauge, "log_healthy", "1 while log lines can be written, else 0."),
+    (Gauge, "log_waiting_lines", "Log lines that wait to be written, by kind."),
+    (Gauge, "log_waiting_bytes", "Their bytes."),
+    (Counter, "log_dropped_lines_total", "Log lines that were dropped, by reason; those of records and audits apart."),
+    (Counter, "log_dropped_audit_lines_total", "Audit lines for which there was no room."),
     // Permissions.
     (Gauge, "permission_grants", "Entries of the permission store; an expired consent counts as granted."),
     (Gauge, "permission_store_healthy", "1 while what is in force is what the permission store says, else 0."),

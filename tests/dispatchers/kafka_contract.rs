@@ -63,10 +63,9 @@ impl Harness for Namespace {
         types.iter().flat_map(|topic| self.held_of(topic)).collect()
     }
 
-    async fn cut(&self) -> bool {
+    async fn cut(&self) {
         self.broker.kill();
         self.killed.store(true, Ordering::Relaxed);
-        true
     }
 
     async fn restore(&self) {

@@ -47,12 +47,11 @@ impl Harness for File {
         })
     }
 
-    async fn cut(&self) -> bool {
+    async fn cut(&self) {
         let connection = Connection::open(&self.config.path).expect("opens");
         connection.busy_timeout(Duration::from_secs(10)).expect("a timeout");
         connection.execute_batch("BEGIN IMMEDIATE").expect("the write lock");
         *self.lock.lock().expect("not poisoned") = Some(connection);
-        true
     }
 
     async fn restore(&self) {

@@ -118,6 +118,53 @@ impl Server {
         Err((child.wait().unwrap(), said))
     }
 
+    /// Starts a server whose standard error is `stderr`, which nobody reads until [`Self::read_stderr`], and waits
+    /// until it is ready. The configuration needs a port, since no line tells it.
+    pub async fn start_unread(pki: &Pki, config: &Value, stderr: impl Into<Stdio>) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fleet-telemetry"));
+        command.stderr(stderr);
+        Self::start_command(pki, config, command).await
+    }
+
+    /// The same with a command that becomes a server, given its arguments.
+    pub async fn start_command(pki: &Pki, config: &Value, mut command: Command) -> Self {
+        let port = |key: &Value| SocketAddr::from(([127, 0, 0, 1], u16::try_from(key.as_u64().unwrap()).unwrap()));
+        command.arg("--config").arg(write_config(pki.dir(), config));
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+        let server = Self {
+            child,
+            address: port(&config["port"]),
+            status: port(&config["status_port"]),
+            metrics: port(&config["monitoring"]["prometheus_metrics_port"]),
+            log: Arc::default(),
+            stderr: Arc::default(),
+        };
+        server.until_it_answers().await;
+        server
+    }
+
+    async fn until_it_answers(&self) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        // Ready or not: that may be what the test is about.
+        while tokio::net::TcpStream::connect(self.status).await.is_err()
+            || get(self.status, "/readyz").await.1.contains("loading")
+        {
+            assert!(Instant::now() < deadline, "the server does not start");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// From now on its standard error, a pipe, is read.
+    pub fn read_stderr(&mut self) {
+        let stderr = self.child.stderr.take().expect("a pipe that nobody has read");
+        drop(follow(stderr, Arc::clone(&self.log), Arc::clone(&self.stderr)));
+    }
+
+    /// From now on nobody can read its standard error, a pipe.
+    pub fn close_stderr(&mut self) {
+        drop(self.child.stderr.take().expect("a pipe that nobody has read"));
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id()
     }

@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 
 use self::client::{Answer, Client, ClientError};
 use self::connection::Connection;
-use super::say;
+use super::{complain, say};
 
 /// The server refuses.
 const EXIT_REFUSED: u8 = 1;
@@ -143,7 +143,7 @@ fn fail(failure: &Failure, json: bool) -> ExitCode {
     if let (Failure::Refused(body), true) = (failure, json) {
         say(&pretty(body));
     } else {
-        eprintln!("error: {failure}");
+        complain(&format!("error: {failure}\n"));
     }
     ExitCode::from(match failure {
         Failure::Usage(_) => EXIT_USAGE,

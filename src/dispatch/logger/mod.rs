@@ -1,22 +1,27 @@
-//! Records as log lines, for debugging: one event `record_payload` per record.
+//! Records as log lines, for debugging: one line `record_payload` per record.
 //!
 //! The fields `metadata` and `data` hold JSON text. An operator routes a topic here to see its values, so these
 //! lines are the one place in the logs that shows what a vehicle sent.
+//!
+//! A record is delivered when its line has been written. The thread that writes the log does it, and says so; until
+//! then the record has its place in the outbox.
 
 mod data;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use futures_util::FutureExt;
-use futures_util::future::{self, BoxFuture};
-use tracing::{Level, enabled, error, info};
+use futures_util::future::BoxFuture;
+use tokio::sync::Notify;
+use tracing::{Level, error, info};
 
 pub use data::data;
 
 use super::{DispatchError, Dispatcher, Full, Health, Outbox, Receipt};
 use crate::config::{self, DispatcherName};
-use crate::logging::RateLimited;
+use crate::logging::{Fields, Log, RateLimited, Then, Unwritten, Value};
 use crate::proto::vehicle_data::Payload;
 use crate::record::json::text::{self, Object};
 use crate::record::{Decoded, Record, Topics};
@@ -25,46 +30,66 @@ use crate::record::{Decoded, Record, Topics};
 const TARGET: &str = "fleet_telemetry::records";
 
 /// The dispatcher that writes log lines.
+///
+/// "Delivered" means that the system has taken the line. What becomes of it then is not this process' business.
 #[derive(Debug)]
 pub struct Logger {
     verbose: bool,
     topics: Topics,
-    /// Nothing is held: a record is written before `dispatch` returns.
-    outbox: Outbox,
+    log: Log,
+    outbox: Arc<Outbox>,
+    unsettled: Arc<Unsettled>,
     closed: AtomicBool,
     refusals: RateLimited,
+}
+
+/// Receipts that the log has and has not settled, for a close that waits.
+#[derive(Debug, Default)]
+struct Unsettled {
+    receipts: AtomicUsize,
+    settled: Notify,
 }
 
 impl Logger {
     /// Needs no connection.
     #[must_use]
-    pub fn new(config: &config::Logger, topics: &Topics) -> Self {
+    pub fn new(config: &config::Logger, topics: &Topics, log: Log) -> Self {
         Self {
             verbose: config.verbose,
             topics: topics.clone(),
-            outbox: Outbox::new(Outbox::MOST),
+            log,
+            outbox: Arc::new(Outbox::new(config.max_unsettled)),
+            unsettled: Arc::default(),
             closed: AtomicBool::new(false),
             refusals: RateLimited::default(),
         }
     }
 
-    fn log(&self, record: &Record) -> Result<(), DispatchError> {
+    /// Makes the record's line; the receipt goes with it.
+    fn log(&self, record: &Record, receipt: Receipt) {
+        match self.line(record) {
+            Ok(line) => self.log.record(line, Unsettled::settle(&self.unsettled, receipt)),
+            Err(error) => receipt.failed(&error),
+        }
+    }
+
+    fn line(&self, record: &Record) -> Result<Fields, DispatchError> {
         if !record.kind().is_known() {
             return Err(self.refuse(record));
         }
-        if !enabled!(target: TARGET, Level::INFO) {
-            return Ok(());
+        if !self.log.wants(Level::INFO) {
+            return Err(DispatchError::Unsendable("log_level is above info, so its line is not written".to_owned()));
         }
         let decoded = record.decode().map_err(|error| DispatchError::Unsendable(error.to_string()))?;
         let vin = record.vin();
         if let Decoded::V(payload) = &decoded {
             log_skipped(payload, vin);
         }
-        if let Some(data) = data(&decoded, vin, self.verbose) {
-            let metadata = metadata(record, &self.topics);
-            info!(target: TARGET, vin, %metadata, %data, activity = true, "record_payload");
-        }
-        Ok(())
+        // Only an opaque payload has none, and such a record is refused.
+        let data = data(&decoded, vin, self.verbose).ok_or_else(|| self.refuse(record))?;
+        let metadata = metadata(record, &self.topics);
+        let line = Fields::named("record_payload").with("vin", vin).with("activity", true);
+        Ok(line.with("metadata", Value::Json(metadata)).with("data", Value::Json(data)))
     }
 
     /// A route that sends opaque payloads here is a mistake in the configuration.
@@ -89,10 +114,13 @@ impl Dispatcher for Logger {
             receipt.failed(&DispatchError::Closed);
             return Ok(());
         }
-        match self.log(record) {
-            Ok(()) => receipt.delivered(),
-            Err(error) => receipt.failed(&error),
+        let receipt = self.outbox.enter(receipt)?;
+        // A line is longer than its record. Looked at before it is made: a session that waits for room would make it
+        // again and again.
+        if self.log.record_bytes() >= self.outbox.limit().bytes {
+            return Err(receipt.withdraw());
         }
+        self.log(record, receipt);
         Ok(())
     }
 
@@ -101,12 +129,40 @@ impl Dispatcher for Logger {
     }
 
     fn health(&self) -> Health {
-        Health::Healthy
+        self.log.trouble().map_or(Health::Healthy, Health::Unhealthy)
     }
 
-    fn close(&self, _deadline: Instant) -> BoxFuture<'_, ()> {
+    fn close(&self, deadline: Instant) -> BoxFuture<'_, ()> {
         self.closed.store(true, Ordering::Release);
-        future::ready(()).boxed()
+        async move {
+            if tokio::time::timeout_at(deadline.into(), self.unsettled.all_settled()).await.is_err() {
+                self.log.withdraw_records().into_iter().for_each(|then| then(Err(Unwritten::GivenUp)));
+            }
+        }
+        .boxed()
+    }
+}
+
+impl Unsettled {
+    /// What the log calls with the fate of a line.
+    fn settle(this: &Arc<Self>, receipt: Receipt) -> Then {
+        this.receipts.fetch_add(1, Ordering::AcqRel);
+        let this = Arc::clone(this);
+        Box::new(move |written| {
+            match written {
+                Ok(()) => receipt.delivered(),
+                Err(Unwritten::GivenUp) => receipt.failed(&DispatchError::Closed),
+                Err(refused) => receipt.failed(&DispatchError::Refused(refused.to_string())),
+            }
+            this.receipts.fetch_sub(1, Ordering::AcqRel);
+            this.settled.notify_one();
+        })
+    }
+
+    async fn all_settled(&self) {
+        while self.receipts.load(Ordering::Acquire) > 0 {
+            self.settled.notified().await;
+        }
     }
 }
 
@@ -153,43 +209,32 @@ fn printable(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::fmt::{Debug, Write};
-    use std::sync::{Arc, Mutex};
+    use std::io::{self, Write};
+    use std::sync::Mutex;
+    use std::time::Duration;
 
     use prost::Message;
-    use tracing::field::{Field, Visit};
-    use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+    use tracing_subscriber::layer::SubscriberExt;
 
     use super::*;
     use crate::dispatch::{DispatcherMetrics, Outcome, Outlet};
     use crate::identity::{ClientType, Identity};
+    use crate::logging::Lines;
     use crate::proto::vehicle_data::{Datum, Value, value};
     use crate::record::{Origin, Received, RecordKind};
 
-    /// Events as `level message field=value …`.
+    /// Lines as they are written.
     #[derive(Clone, Default)]
-    struct Lines(Arc<Mutex<Vec<String>>>);
+    struct Out(Arc<Mutex<String>>);
 
-    impl<S: tracing::Subscriber> Layer<S> for Lines {
-        fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
-            let mut line = Line(String::new());
-            event.record(&mut line);
-            self.0.lock().unwrap().push(format!("{}{}", event.metadata().level(), line.0));
-        }
-    }
-
-    struct Line(String);
-
-    impl Visit for Line {
-        fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-            match field.name() {
-                "message" => self.0.insert_str(0, &format!(" {value:?}")),
-                name => write!(self.0, " {name}={value:?}").unwrap(),
-            }
+    impl Write for Out {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().push_str(std::str::from_utf8(bytes).unwrap());
+            Ok(bytes.len())
         }
 
-        fn record_str(&mut self, field: &Field, value: &str) {
-            write!(self.0, " {}={value}", field.name()).unwrap();
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
         }
     }
 
@@ -204,20 +249,40 @@ mod tests {
         Record::from_parts(kind, payload, b"tx\xff\xfe\"", origin, received)
     }
 
-    /// The lines that `record` makes, and what its receipt says.
+    fn config_at(level: Level) -> config::Log {
+        let level = level.into();
+        config::Log { level, json: true, suppress_handshake_errors: false, max_lines: 100, max_bytes: 1 << 20 }
+    }
+
+    /// The lines that `record` makes, without their times, and what its receipt says.
     fn logged(record: &Record) -> (Vec<String>, Outcome) {
+        logged_at(Level::INFO, record)
+    }
+
+    fn logged_at(level: Level, record: &Record) -> (Vec<String>, Outcome) {
         let topics = Topics::new(["custom"]);
         let metrics = Arc::new(DispatcherMetrics::register(DispatcherName::Logger, &topics));
         let outlet = Arc::new(Outlet::default());
-        let lines = Lines::default();
-        tracing::subscriber::with_default(tracing_subscriber::registry().with(lines.clone()), || {
-            let logger = Logger::new(&config::Logger::default(), &topics);
+        let out = Out::default();
+        let log = Log::start(&config_at(level), Box::new(out.clone())).unwrap();
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(Lines(log.clone())), || {
+            let logger = Logger::new(&config::Logger::default(), &topics, log.clone());
             logger.dispatch(record, Receipt::direct(record, &metrics, &outlet)).unwrap();
         });
+        log.flush(Duration::from_secs(60));
         let mut settled = Vec::new();
-        let waker = futures_util::task::noop_waker();
-        assert!(outlet.poll_settled(&mut std::task::Context::from_waker(&waker), &mut settled).is_ready());
-        (lines.0.lock().unwrap().clone(), settled[0].outcome)
+        let start = Instant::now();
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        while outlet.poll_settled(&mut cx, &mut settled).is_pending() {
+            assert!(start.elapsed() < Duration::from_secs(60));
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let text = out.0.lock().unwrap().clone();
+        let without_time = |line: &str| {
+            let (before, time) = line.split_once(",\"time\":").unwrap();
+            format!("{before}{}", time.find([',', '}']).map_or("", |end| &time[end..]))
+        };
+        (text.lines().map(without_time).collect(), settled[0].outcome)
     }
 
     const METADATA: &str = concat!(
@@ -232,7 +297,9 @@ mod tests {
         let (lines, outcome) = logged(&record(RecordKind::V, &payload.encode_to_vec()));
         let data = r#"{"CreatedAt":"1970-01-01T00:00:00Z","IsResend":false,"Vin":"device-1"}"#;
         let metadata = METADATA.replace("TYPE", "V");
-        let line = format!("INFO record_payload vin=device-1 metadata={metadata} data={data} activity=true");
+        let line = format!(
+            r#"{{"activity":true,"context":"fleet-telemetry","data":{data},"level":"info","metadata":{metadata},"msg":"record_payload","vin":"device-1"}}"#
+        );
         assert_eq!(lines, [line]);
         assert_eq!(outcome, Outcome::Delivered);
     }
@@ -249,19 +316,28 @@ mod tests {
             datum(5, content),
         ];
         let (lines, _) = logged(&record(RecordKind::V, &Payload { data, ..Payload::default() }.encode_to_vec()));
-        assert_eq!(lines[0], "INFO unknown_payload_data_type vin=device-1 count=2 activity=true");
-        assert_eq!(lines[1], "INFO unknown_payload_value_data_type name=31999 vin=device-1 count=2 activity=true");
+        let begin = r#"{"activity":true,"context":"fleet-telemetry","count":2,"level":"info","msg":"unknown_payload_"#;
+        assert_eq!(lines[0], format!(r#"{begin}data_type","vin":"device-1"}}"#));
+        assert_eq!(lines[1], format!(r#"{begin}value_data_type","name":"31999","vin":"device-1"}}"#));
         assert_eq!(lines.len(), 3);
     }
 
     #[test]
     fn opaque_payloads_are_refused() {
         let (lines, outcome) = logged(&record(RecordKind::Custom(0), b"\xff"));
-        let metadata = METADATA.replace("TYPE", "custom");
-        let line = format!(
-            "ERROR record_logging_error error=unknown txType: custom vin=device-1 txtype=custom metadata={metadata} skipped=0"
-        );
-        assert_eq!(lines[0], line);
+        let line: serde_json::Value = serde_json::from_str(&lines[0]).unwrap();
+        let metadata: serde_json::Value = serde_json::from_str(&METADATA.replace("TYPE", "custom")).unwrap();
+        let expected = serde_json::json!({
+            "context": "fleet-telemetry", "level": "error", "msg": "record_logging_error", "metadata": metadata,
+            "error": "unknown txType: custom", "vin": "device-1", "txtype": "custom", "skipped": 0
+        });
+        assert_eq!(line, expected);
+        assert_eq!(outcome, Outcome::Lost);
+    }
+
+    #[test]
+    fn a_record_whose_line_is_not_wanted_is_not_delivered() {
+        let (_, outcome) = logged_at(Level::WARN, &record(RecordKind::V, &Payload::default().encode_to_vec()));
         assert_eq!(outcome, Outcome::Lost);
     }
 }
