@@ -1,6 +1,10 @@
 //! Every change of a grant, for those who have to answer for it: who, when, what, from where.
 //!
 //! Always a log line; where configured, also a record in a Kafka topic: key VIN, value JSON.
+//!
+//! Lines of the audit are not dropped when the log cannot be written. They wait in room of their own, in order. When
+//! that is full, no consent is recorded any more, because its line could not be kept; a refusal is, because it must
+//! hold whatever the log does, and its line is counted as lost. The store has both.
 
 #[cfg(feature = "kafka")]
 mod kafka;
@@ -16,6 +20,7 @@ pub use kafka::{Topic, TopicError};
 use super::{Entry, clock};
 #[cfg(feature = "kafka")]
 use crate::config;
+use crate::logging::{self, Log};
 
 /// Target of the log lines; `info`.
 pub const TARGET: &str = "fleet_telemetry::audit";
@@ -35,9 +40,27 @@ pub struct AuditEntry {
 pub type Hook = Arc<dyn Fn(&AuditEntry) + Send + Sync>;
 
 /// Where changes are reported to.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Audit {
+    /// Behind the lines; `None`: they go to whoever listens to events, and there is always room.
+    log: Option<Log>,
     more: Option<Hook>,
+}
+
+/// Whether the line of a change must be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// There was room for it before the change was made.
+    Admitted,
+    /// The change was made without asking; its line is kept if there is room.
+    NotAsked,
+}
+
+impl Default for Audit {
+    /// Lines of the process' log.
+    fn default() -> Self {
+        Self { log: logging::installed().cloned(), more: None }
+    }
 }
 
 impl Audit {
@@ -55,12 +78,36 @@ impl Audit {
     /// Log lines, and `hook`.
     #[must_use]
     pub fn and(hook: Hook) -> Self {
-        Self { more: Some(hook) }
+        Self { more: Some(hook), ..Self::default() }
+    }
+
+    /// The same, with the room of `log`.
+    #[cfg(test)]
+    #[must_use]
+    pub(crate) fn through(log: Log) -> Self {
+        Self { log: Some(log), more: None }
+    }
+
+    /// Whether lines of more changes will be kept.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.log.as_ref().is_none_or(Log::has_room_for_audit)
+    }
+
+    /// Whether the lines of all changes so far are written, after waiting a moment for them.
+    pub async fn is_written(&self) -> bool {
+        match &self.log {
+            Some(log) => log.is_audited().await,
+            None => true,
+        }
     }
 
     /// Reports one change.
-    pub fn report(&self, entry: &AuditEntry) {
-        log(entry);
+    pub fn report(&self, entry: &AuditEntry, admission: Admission) {
+        match &self.log {
+            Some(full) if admission == Admission::NotAsked && !full.has_room_for_audit() => full.lose_audit(),
+            _ => log(entry),
+        }
         if let Some(more) = &self.more {
             more(entry);
         }
@@ -69,7 +116,7 @@ impl Audit {
 
 impl fmt::Debug for Audit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Audit").field("to_log_only", &self.more.is_none()).finish()
+        f.debug_struct("Audit").field("to_log_only", &self.more.is_none()).finish_non_exhaustive()
     }
 }
 
@@ -170,7 +217,7 @@ mod tests {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&seen);
         let audit = Audit::and(Arc::new(move |entry| sink.lock().unwrap().push(entry.vin.clone())));
-        audit.report(&entry());
+        audit.report(&entry(), Admission::NotAsked);
         assert_eq!(*seen.lock().unwrap(), ["5YJ3E1EA1KF000001"]);
     }
 }

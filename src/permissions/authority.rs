@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Permissions;
 use super::audit::Audit;
 use super::change::{Change, ChangeError, Changed, Entry, ImportError, Imported};
-use super::grant::Grant;
+use super::grant::{Grant, State};
 use super::ledger::{Health, Ledger};
 use super::scope::Scope;
 use super::store::{OpenError, Store, StoreError};
@@ -106,7 +106,17 @@ impl Authority {
         self.ledger.health()
     }
 
+    /// Whether the audit lines of all changes so far are written, after waiting a moment for them. They will be,
+    /// unless the process is killed before, or there was no room for the line of a refusal.
+    pub async fn is_audited(&self) -> bool {
+        self.ledger.is_audited().await
+    }
+
     async fn commit(&self, changes: Vec<Change>) -> Result<Vec<Changed>, ImportError> {
+        let consent = changes.iter().position(|change| change.state == State::Granted);
+        if let Some(row) = consent.filter(|_| !self.ledger.admits_consents()) {
+            return Err(ImportError { row, error: ChangeError::AuditFull });
+        }
         let store = self.store.clone();
         // A task of its own: a client that goes away must not leave a change in the store and not in force.
         let committed = tokio::spawn(async move { store.commit(changes).await });

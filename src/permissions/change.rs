@@ -76,6 +76,9 @@ pub enum ChangeError {
     /// The wish itself is wrong.
     #[error(transparent)]
     Invalid(#[from] Invalid),
+    /// The audit lines of earlier changes wait to be written and leave no room. Nothing was changed.
+    #[error("nothing was changed: the audit lines of earlier changes cannot be written, and there is no room for more")]
+    AuditFull,
     /// The store can only be read.
     #[error("the permission store is read-only; change it where it comes from")]
     ReadOnly,

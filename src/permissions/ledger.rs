@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use metrics::{Counter, Gauge, counter, gauge};
 
-use super::audit::{Audit, AuditEntry};
+use super::audit::{Admission, Audit, AuditEntry};
 use super::change::Entry;
 use super::clock::now_ms;
 use super::grant::{Grant, State};
@@ -114,10 +114,34 @@ impl Ledger {
         self.publish(&known);
     }
 
+    /// Whether consents may be recorded: their lines must be kept. A refusal must hold whatever becomes of its line.
+    pub(super) fn admits_consents(&self) -> bool {
+        self.audit.has_room()
+    }
+
     /// A change that was made here, after the store has it and it is in force: one line and one count.
-    pub(super) fn announce(&self, vin: &str, entry: &Entry, state: &'static str) {
+    pub(super) fn announce(&self, vin: &str, entry: &Entry) {
+        let admission = match entry.grant.state {
+            State::Granted => Admission::Admitted,
+            State::Denied => Admission::NotAsked,
+        };
+        self.report(vin, entry, entry.grant.state.label(), admission);
+    }
+
+    /// The same for a change that was read: somebody else has made it. `removed`: the entry is gone.
+    pub(super) fn announce_read(&self, vin: &str, entry: &Entry, removed: bool) {
+        let state = if removed { REMOVED } else { entry.grant.state.label() };
+        self.report(vin, entry, state, Admission::NotAsked);
+    }
+
+    fn report(&self, vin: &str, entry: &Entry, state: &'static str, admission: Admission) {
         self.metrics.changes(entry.scope, state).increment(1);
-        self.audit.report(&AuditEntry { vin: vin.to_owned(), entry: entry.clone(), state });
+        self.audit.report(&AuditEntry { vin: vin.to_owned(), entry: entry.clone(), state }, admission);
+    }
+
+    /// Whether the lines of all changes so far are written, after waiting a moment for them.
+    pub(super) async fn is_audited(&self) -> bool {
+        self.audit.is_written().await
     }
 
     /// The store was seen to say what is known.
@@ -217,8 +241,8 @@ impl Ledger {
     }
 }
 
-/// As [`Ledger::announce`] calls an entry that is not there any more.
-pub(super) const REMOVED: &str = "removed";
+/// As [`Ledger::announce_read`] calls an entry that is not there any more.
+const REMOVED: &str = "removed";
 
 const STATES: [&str; 3] = ["granted", "denied", REMOVED];
 
@@ -331,13 +355,64 @@ mod tests {
         }
     }
 
+    /// A ledger whose audit goes to a log that nobody reads, with room for so many lines.
+    fn unread(max_lines: usize) -> (Ledger, crate::logging::Log) {
+        let (mut ledger, _permissions) = ledger();
+        let config = crate::config::Log {
+            level: tracing::level_filters::LevelFilter::INFO,
+            json: false,
+            suppress_handshake_errors: false,
+            max_lines,
+            max_bytes: 1 << 20,
+        };
+        let log = crate::logging::Log::start(&config, Box::new(Unread)).unwrap();
+        ledger.audit = Audit::through(log.clone());
+        (ledger, log)
+    }
+
+    /// Takes nothing, for ever.
+    struct Unread;
+
+    impl Write for Unread {
+        fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+            loop {
+                std::thread::park();
+            }
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_was_admitted_is_kept_and_what_did_not_ask_only_while_there_is_room() {
+        use tracing_subscriber::layer::SubscriberExt;
+
+        let (ledger, log) = unread(2);
+        let subscriber = tracing_subscriber::registry().with(crate::logging::Lines(log.clone()));
+        tracing::subscriber::with_default(subscriber, || {
+            ledger.announce("A", &entry());
+            assert!(ledger.admits_consents());
+            // As one import: admitted whole, so kept whole.
+            (0..5).for_each(|_| ledger.announce("A", &entry()));
+            assert!(!ledger.admits_consents());
+            let denied = Entry { grant: Grant { state: State::Denied, ..entry().grant }, ..entry() };
+            ledger.announce("A", &denied);
+            // From a file, which changes whether or not there is room.
+            ledger.announce_read("A", &entry(), false);
+        });
+        assert_eq!(log.depth()[1].0, 6);
+        assert_eq!(log.totals(), (0, 0, 2));
+    }
+
     #[test]
     fn a_change_is_one_line_that_says_who_when_what_and_from_where() {
         let (ledger, _permissions) = ledger();
         let lines = Lines::default();
         let writer = lines.clone();
         let subscriber = tracing_subscriber::fmt().json().with_writer(move || writer.clone()).finish();
-        tracing::subscriber::with_default(subscriber, || ledger.announce("VIN1", &entry(), "granted"));
+        tracing::subscriber::with_default(subscriber, || ledger.announce("VIN1", &entry()));
         let line: serde_json::Value = serde_json::from_slice(&lines.0.lock().unwrap()).unwrap();
         assert_eq!(line["target"], "fleet_telemetry::audit");
         let expected = serde_json::json!({

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::support::api::{Api, TOKEN};
 use crate::support::pki::Pki;
 use crate::support::server::{self, Server, free_port, get};
 use crate::support::vehicle::{Vehicle, ack, v_payload};
@@ -243,6 +244,70 @@ async fn records_for_a_log_that_nobody_reads_hold_only_their_own_vehicle_back() 
     assert_eq!(written(&server), 400, "each record once");
     server.readiness_becomes(200, PATIENCE).await;
     terminate(&mut server);
+}
+
+#[tokio::test]
+async fn grants_change_while_nobody_reads_the_log_and_every_change_is_told_in_order_later() {
+    let (_dir, pki, config) = site(|config| {
+        config["permissions"] = json!({
+            "mode": "enforce",
+            "store": { "sqlite": { "path": config["tls"]["ca_file"].as_str().unwrap().replace("vehicle_ca.crt", "p.db") } },
+            "api": { "port": free_port(), "token": TOKEN },
+        });
+    });
+    let mut server = Server::start_unread(&pki, &config, Stdio::piped()).await;
+    let api = Api::of(&config);
+    let answer = api.grant(VIN).await;
+    assert_eq!(answer["audit_line"], Value::Null, "its line is in the pipe");
+    let _vehicles = many_vehicles_connect(&server, &pki).await;
+    until_sample(&server, FULL, |dropped| dropped > 0.0).await;
+    for _ in 0..3 {
+        let answer = api.revoke(VIN).await;
+        assert_eq!((&answer["changed"], &answer["audit_line"]), (&json!(true), &json!("not_written")));
+        assert_eq!(answer["grant"]["state"], "denied");
+        let answer = api.grant(VIN).await;
+        assert_eq!((&answer["changed"], &answer["audit_line"]), (&json!(true), &json!("not_written")));
+    }
+    assert_eq!(sample(&server, "log_waiting_lines{kind=\"audit\"}").await, 6.0);
+
+    server.read_stderr();
+    server.event_where("the last change", PATIENCE, |event| event["version"] == 7).await;
+    let versions: Vec<_> = server.events("permission_changed").iter().map(|event| event["version"].clone()).collect();
+    assert_eq!(versions, (1..=7).map(Value::from).collect::<Vec<_>>());
+    let answer = api.revoke(VIN).await;
+    assert_eq!(answer["audit_line"], Value::Null);
+}
+
+#[tokio::test]
+async fn without_room_for_its_line_a_consent_is_refused_and_a_revocation_is_not() {
+    let (_dir, pki, config) = site(|config| {
+        config["limits"] = json!({ "max_log_lines": 5 });
+        config["permissions"] = json!({
+            "mode": "enforce",
+            "store": { "sqlite": { "path": config["tls"]["ca_file"].as_str().unwrap().replace("vehicle_ca.crt", "p.db") } },
+            "api": { "port": free_port(), "token": TOKEN },
+        });
+    });
+    let mut server = Server::start_unread(&pki, &config, Stdio::piped()).await;
+    let api = Api::of(&config);
+    let _vehicles = many_vehicles_connect(&server, &pki).await;
+    server.metric_becomes("log_healthy", 0.0).await;
+    for n in 0..5 {
+        api.grant(&format!("VIN{n}")).await;
+    }
+    let path = format!("/v1/vehicles/{VIN}/scopes/vehicle_location");
+    let (status, body) = api.ask("PUT", &path, &json!({ "state": "granted" }).to_string()).await;
+    assert_eq!(status, 503, "{body}");
+    assert!(body.contains("\"audit_unavailable\"") && body.contains("nothing was changed"), "{body}");
+    assert_eq!(api.ask("GET", &format!("/v1/vehicles/{VIN}"), "").await.0, 404, "not half made either");
+    let answer = api.revoke("VIN0").await;
+    assert_eq!((&answer["changed"], &answer["audit_line"]), (&json!(true), &json!("not_written")));
+    assert_eq!(sample(&server, "log_dropped_audit_lines_total").await, 1.0);
+
+    server.read_stderr();
+    server.event_where("the line that is missing", PATIENCE, |event| event["audit_lines"] == 1).await;
+    assert_eq!(api.grant(VIN).await["changed"], true, "there is room again");
+    assert_eq!(server.events("permission_changed").len(), 6);
 }
 
 #[test]

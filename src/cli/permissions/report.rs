@@ -12,14 +12,20 @@ pub(super) fn changed(body: &Value) -> String {
     let grant = &body["grant"];
     let expires = grant["expires"].as_str().map(|expires| format!(" until {}", clean(expires))).unwrap_or_default();
     format!(
-        "{} {}: {} since {}{expires} (version {}{})\n",
+        "{} {}: {} since {}{expires} (version {}{})\n{}",
         cell(&body["vin"]),
         cell(&body["scope"]),
         cell(&grant["state"]),
         cell(&grant["since"]),
         grant["version"],
         if body["changed"] == true { "" } else { ", as before" },
+        audit_line(body),
     )
+}
+
+/// What there is to say about the audit line of a change that is in force.
+fn audit_line(body: &Value) -> &'static str {
+    if body["audit_line"].is_null() { "" } else { "the server cannot write its log now: the audit line waits\n" }
 }
 
 /// Entries of one vehicle, and what they mean now.
@@ -47,7 +53,7 @@ pub(super) fn vehicles(body: &Value) -> String {
 
 /// What an import has done.
 pub(super) fn imported(body: &Value) -> String {
-    format!("{} entries changed, {} as before\n", body["changed"], body["unchanged"])
+    format!("{} entries changed, {} as before\n{}", body["changed"], body["unchanged"], audit_line(body))
 }
 
 /// What has changed, newest first.
@@ -128,6 +134,14 @@ mod tests {
     fn columns_are_as_wide_as_their_widest_cell() {
         let rows = [vec!["a".to_owned(), "long".to_owned()], vec!["longer".to_owned(), String::new()]];
         assert_eq!(table(&["X", "Y"], rows.into_iter()), "X       Y\na       long\nlonger\n");
+    }
+
+    #[test]
+    fn a_change_whose_audit_line_waits_says_so() {
+        let mut body = json!({"changed": 2, "unchanged": 1});
+        assert_eq!(imported(&body), "2 entries changed, 1 as before\n");
+        body["audit_line"] = json!("not_written");
+        assert!(imported(&body).ends_with(" as before\nthe server cannot write its log now: the audit line waits\n"));
     }
 
     #[test]

@@ -25,6 +25,8 @@ pub enum Code {
     ReadOnly,
     /// The grants are not known, or cannot be written.
     StoreUnavailable,
+    /// A consent cannot be put on record now.
+    AuditUnavailable,
     /// No such path.
     NotFound,
 }
@@ -134,6 +136,11 @@ impl Refusal {
                 refusal.hint(format!("read the entry again and decide; it is now at version {actual} (0: no entry)"))
             }
             ChangeError::Invalid(invalid) => invalid.clone().into(),
+            ChangeError::AuditFull => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, Code::AuditUnavailable, error.to_string()).hint(
+                    "see that the server's stderr is read and has space; refusals and revocations are still taken",
+                )
+            }
             ChangeError::ReadOnly => Self::new(StatusCode::FORBIDDEN, Code::ReadOnly, error.to_string())
                 .hint("change the grants at their source"),
             ChangeError::Store(_) => Self::unavailable(error.to_string()),

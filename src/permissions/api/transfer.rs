@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::Api;
 use super::refusal::Refusal;
 use super::request::{self, Parameters};
+use super::view::AuditLine;
 use crate::permissions::Actor;
 use crate::permissions::document::{self, Format, Row};
 
@@ -25,6 +26,8 @@ const PAGE: usize = 1000;
 struct ImportedView {
     changed: usize,
     unchanged: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    audit_line: Option<AuditLine>,
 }
 
 pub(super) async fn import(
@@ -38,7 +41,9 @@ pub(super) async fn import(
     let bytes = request::body(body, DOCUMENT_BYTES).await?;
     let changes = document::changes(format.parse(&bytes)?, &actor)?;
     let imported = api.authority.import(changes).await.map_err(|error| Refusal::of_import(&error))?;
-    Ok(Json(ImportedView { changed: imported.changed, unchanged: imported.unchanged }).into_response())
+    let audit_line = AuditLine::unless_written(&api, imported.changed > 0).await;
+    let view = ImportedView { changed: imported.changed, unchanged: imported.unchanged, audit_line };
+    Ok(Json(view).into_response())
 }
 
 fn content_type(headers: &HeaderMap) -> Result<Format, Refusal> {

@@ -14,7 +14,7 @@ use super::Api;
 use super::access::Access;
 use super::refusal::Refusal;
 use super::request::{self, Entry, Parameters, Vehicle, Wish};
-use super::view::{EntryView, GrantView, VehicleView};
+use super::view::{AuditLine, EntryView, GrantView, VehicleView};
 use crate::permissions::{Actor, ChangeError, clock, document};
 
 /// Longest body of a `PUT`, in bytes.
@@ -59,6 +59,8 @@ struct ChangedView {
     scope: &'static str,
     changed: bool,
     grant: GrantView,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    audit_line: Option<AuditLine>,
 }
 
 pub(super) async fn put(
@@ -79,8 +81,10 @@ pub(super) async fn put(
     wish.expected_version = precondition.or(wish.expected_version);
     let change = wish.change(vin.clone(), scope, actor)?;
     let changed = api.authority.change(change).await.map_err(|error| refuse(&error, precondition))?;
+    let audit_line = AuditLine::unless_written(&api, changed.changed).await;
     let tag = format!("\"{}\"", changed.grant.version);
-    let view = ChangedView { vin, scope: scope.label(), changed: changed.changed, grant: changed.grant.into() };
+    let view =
+        ChangedView { vin, scope: scope.label(), changed: changed.changed, grant: changed.grant.into(), audit_line };
     Ok(([(ETAG, tag)], Json(view)).into_response())
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::Api;
 use crate::permissions::{Entry, Health};
 use crate::permissions::{Grant, Scope, clock};
 
@@ -41,6 +42,21 @@ pub(super) struct VehicleView {
 impl VehicleView {
     pub(super) fn new(vin: String, entries: Vec<(Scope, Grant)>) -> Self {
         Self { vin, scopes: entries.into_iter().map(|(scope, grant)| (scope.label(), grant.into())).collect() }
+    }
+}
+
+/// Where the audit line of a change is, if not in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum AuditLine {
+    /// It waits until the log can be written. The change is in force.
+    NotWritten,
+}
+
+impl AuditLine {
+    /// After waiting a moment for it. Without a change there is no line.
+    pub(super) async fn unless_written(api: &Api, changed: bool) -> Option<Self> {
+        (changed && !api.authority.is_audited().await).then_some(Self::NotWritten)
     }
 }
 

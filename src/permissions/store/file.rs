@@ -22,7 +22,7 @@ use super::{OpenError, StoreError, enforce, failed};
 use crate::permissions::change::{self, Actor, Change, ChangeError, Entry, ImportError, Invalid, Planned};
 use crate::permissions::clock::now_ms;
 use crate::permissions::document::{self, DocumentError, Format, Row};
-use crate::permissions::ledger::{Ledger, REMOVED};
+use crate::permissions::ledger::Ledger;
 use crate::permissions::{Grant, Grants, Scope, State};
 
 /// The store.
@@ -176,8 +176,7 @@ impl File {
                 .map(|(vin, entry, removed)| (vin.as_ref(), entry.scope, (!removed).then(|| entry.grant.clone()))),
         );
         for (vin, entry, removed) in &changes {
-            let state = if *removed { REMOVED } else { entry.grant.state.label() };
-            self.ledger.announce(vin, entry, state);
+            self.ledger.announce_read(vin, entry, *removed);
         }
     }
 

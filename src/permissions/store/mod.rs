@@ -161,7 +161,7 @@ async fn blocking<T: Send + Sync + 'static>(
 fn enforce(ledger: &Ledger, planned: &[Planned]) {
     ledger.apply(planned.iter().map(|plan| (plan.vin.as_str(), plan.entry.scope, Some(plan.entry.grant.clone()))));
     for plan in planned.iter().filter(|plan| plan.changed) {
-        ledger.announce(&plan.vin, &plan.entry, plan.entry.grant.state.label());
+        ledger.announce(&plan.vin, &plan.entry);
     }
 }
 

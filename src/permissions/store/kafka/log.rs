@@ -148,7 +148,7 @@ impl Log {
             self.ledger.apply([(plan.vin.as_str(), scope, Some(plan.entry.grant.clone()))]);
         }
         drop(read);
-        self.ledger.announce(&plan.vin, &plan.entry, plan.entry.grant.state.label());
+        self.ledger.announce(&plan.vin, &plan.entry);
     }
 
     /// The end of a partition was met, perhaps behind messages that compaction or the broker took away.
