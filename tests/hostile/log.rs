@@ -1,12 +1,12 @@
 //! Logs that nobody reads, or that cannot be written.
 //!
-//! The others feel nothing: 300 vehicles connect and are acked within the patience of one test, and the process ends
-//! in time.
+//! The others feel nothing: 300 vehicles connect and are acked, and the process ends in time.
 
 use std::fs::{File, OpenOptions};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt;
 use serde_json::{Value, json};
 
 use crate::support::api::{Api, TOKEN};
@@ -33,20 +33,22 @@ fn dev_full() -> File {
     OpenOptions::new().write(true).open("/dev/full").unwrap()
 }
 
-/// More lines than pipe and queue hold: each vehicle connects, and is acked.
+/// More lines than pipe and queue hold: each vehicle connects, and is acked. All of them stay.
 async fn many_vehicles_connect(server: &Server, pki: &Pki) -> Vec<Vehicle> {
-    let start = Instant::now();
     let client = pki.vehicle(VIN);
-    let mut vehicles = Vec::new();
-    for n in 0..VEHICLES {
-        let mut vehicle = Vehicle::connect(server.address, &client, VIN).await;
-        let txid = format!("t{n}");
-        vehicle.send("V", &txid, &v_payload(VIN, 1.0)).await;
-        vehicle.expect_ack("V", &txid).await;
-        vehicles.push(vehicle);
-    }
-    assert!(start.elapsed() < PATIENCE, "{VEHICLES} vehicles took {:?}", start.elapsed());
-    vehicles
+    let arrive = |n: usize| {
+        let client = &client;
+        async move {
+            let mut vehicle = Vehicle::connect(server.address, client, VIN).await;
+            let txid = format!("t{n}");
+            vehicle.send("V", &txid, &v_payload(VIN, 1.0)).await;
+            assert_eq!(vehicle.receive_within(PATIENCE).await, Some(ack("V", &txid)));
+            vehicle
+        }
+    };
+    let arrivals = futures_util::stream::iter(0..VEHICLES).map(|n| tokio::time::timeout(PATIENCE, arrive(n)));
+    let arrived = arrivals.buffer_unordered(20).map(|vehicle| vehicle.expect("connected and acked in time"));
+    arrived.collect().await
 }
 
 /// Ends a server as an operator does, and says how long that took.
