@@ -222,7 +222,6 @@ fn pipeline(
         policy: Policy::new(Routes::new(&topics, routes), &config.policy),
         session: config.session.clone(),
         rate_limit: config.policy.rate_limit,
-        json: config.dispatchers.json,
         metrics: metrics.scope(|| SessionMetrics::register(&topics, &config.session)),
         shutdown: shutdown.clone(),
         refusals: RateLimited::default(),

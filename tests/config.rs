@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use fleet_telemetry::config::file::FileConfig;
 use fleet_telemetry::config::{
-    AckRule, Config, DispatcherName, Env, InFlight, LoadError, OverLimit, Problems, RateLimit, Start, Target, Warning,
-    WhenFull,
+    AckRule, Config, DispatcherName, Env, Form, InFlight, LoadError, OverLimit, Problems, RateLimit, Start, Target,
+    Warning, WhenFull,
 };
 use fleet_telemetry::config::{load, resolve};
 use proptest::prelude::{any, prop, proptest};
@@ -168,14 +168,25 @@ fn treats_dispatchers_as_each_section_says() {
     let config = config(json!({
         "records": {"V": ["kafka", "sqlite", "logger"], "alerts": ["logger"]},
         "reliable_ack_sources": {"V": "sqlite"},
-        "kafka": {"bootstrap.servers": "b"}, "kafka_options": {"start": "retry", "when_full": "drop"},
+        "kafka": {"bootstrap.servers": "b"}, "kafka_options": {"start": "retry", "when_full": "drop", "form": "json"},
         "sqlite": {"start": "required", "when_full": "wait"}
     }));
     let targets = config.dispatchers.targets;
-    let kafka = Target { when_full: WhenFull::Drop, start: Start::Retry };
+    let kafka = Target { when_full: WhenFull::Drop, start: Start::Retry, form: Form::Json };
     assert_eq!(targets[&DispatcherName::Kafka], kafka);
     assert_eq!(targets[&DispatcherName::Sqlite], Target::default());
     assert_eq!(targets[&DispatcherName::Logger], Target::default());
+}
+
+#[test]
+fn sends_what_transmit_decoded_records_says_unless_the_section_says_otherwise() {
+    let form = |changes: Value| config(kafka(changes)).dispatchers.target(DispatcherName::Kafka).form;
+    assert_eq!(form(json!({})), Form::Protobuf);
+    assert_eq!(form(json!({"transmit_decoded_records": true})), Form::Json);
+    let both = json!({"transmit_decoded_records": true, "kafka_options": {"form": "protobuf"}});
+    assert_eq!(form(both), Form::Protobuf);
+    let found = errors(kafka(json!({"kafka_options": {"form": "xml"}})));
+    assert_eq!(found, ["kafka_options.form: unknown value \"xml\", allowed are protobuf, json"]);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use fleet_telemetry::permissions::Permissions;
 use fleet_telemetry::policy::{Policy, Routes};
 use fleet_telemetry::record::{Origin, Record, Topics};
 use fleet_telemetry::session::budget::Budget;
-use fleet_telemetry::session::intake::Intake;
+use fleet_telemetry::session::intake::{Intake, Turn};
 use fleet_telemetry::session::{Pipeline, SessionMetrics};
 use fleet_telemetry::shutdown::Shutdown;
 use futures_util::future::BoxFuture;
@@ -47,7 +47,6 @@ impl Rig {
             metrics: with_local_recorder(&Counting, || SessionMetrics::register(&topics, &config.session)),
             session: config.session,
             rate_limit: None,
-            json: false,
             shutdown: Shutdown::new(config.shutdown),
             refusals: RateLimited::default(),
             budget: Arc::new(Budget::new(1 << 30)),
@@ -67,7 +66,8 @@ impl Rig {
     /// Handles a message as far as the hand-off; gives the replies to the vehicle so far.
     pub(crate) fn message(&mut self, frame: &[u8]) -> &[u8] {
         self.replies.clear();
-        self.intake.message(frame, &self.pipeline, &mut self.record, &mut self.replies);
+        let Self { pipeline, intake, record, replies, .. } = self;
+        intake.message(frame, &mut Turn { pipeline, buffer: record, replies });
         &self.replies
     }
 
@@ -78,7 +78,8 @@ impl Rig {
         let mut cx = Context::from_waker(Waker::noop());
         while self.intake.outlet().poll_settled(&mut cx, &mut self.settled).is_ready() {
             for settled in self.settled.drain(..) {
-                self.intake.settled(&settled, &self.pipeline, &mut self.replies);
+                let (pipeline, buffer, replies) = (&self.pipeline, &mut self.record, &mut self.replies);
+                self.intake.settled(&settled, &mut Turn { pipeline, buffer, replies });
             }
         }
         &self.replies

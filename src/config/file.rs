@@ -335,7 +335,7 @@ impl Logger {
 impl KafkaOptions {
     fn read(section: &mut Section<'_>) -> Self {
         Self {
-            target: FileTarget::read(section),
+            target: FileTarget::read_with_form(section),
             max_unsettled: section.value("max_unsettled"),
             max_unsettled_bytes: section.value("max_unsettled_bytes"),
             connect_timeout: section.duration("connect_timeout"),

@@ -31,7 +31,7 @@ pub use error::{ConfigError, LoadError, Problems, Warning};
 pub use permissions::{ApiTls, ApiToken, PermissionStore, Permissions, PermissionsApi};
 pub use resolve::resolve;
 pub use syntax::SyntaxError;
-pub use targets::{Start, Target, WhenFull};
+pub use targets::{Form, Start, Target, WhenFull};
 
 /// Reads, resolves and checks a configuration file.
 ///
@@ -287,8 +287,6 @@ impl fmt::Display for DispatcherName {
 pub struct Dispatchers {
     /// Prefix of topics and streams: `<namespace>_<topic>`.
     pub namespace: String,
-    /// Payloads as proto3 JSON instead of protobuf.
-    pub json: bool,
     /// Kafka.
     pub kafka: Option<Kafka>,
     /// The embedded store.
@@ -297,6 +295,14 @@ pub struct Dispatchers {
     pub logger: Logger,
     /// How each is treated; [`Target::default`] for one that is not there.
     pub targets: BTreeMap<DispatcherName, Target>,
+}
+
+impl Dispatchers {
+    /// How a dispatcher is treated.
+    #[must_use]
+    pub fn target(&self, name: DispatcherName) -> Target {
+        self.targets.get(&name).copied().unwrap_or_default()
+    }
 }
 
 /// Kafka.

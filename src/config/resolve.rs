@@ -136,7 +136,6 @@ fn dispatchers(
     let uses = |name| routes.iter().any(|route| route.dispatchers.contains(&name));
     Dispatchers {
         namespace: file.namespace.clone().unwrap_or_default(),
-        json: file.transmit_decoded_records.unwrap_or(false),
         kafka: kafka.filter(|_| uses(DispatcherName::Kafka)),
         sqlite: sqlite(&file.sqlite, problems).filter(|_| uses(DispatcherName::Sqlite)),
         logger: logger(&file.logger, problems),
@@ -147,6 +146,7 @@ fn dispatchers(
                 (DispatcherName::Logger, "logger", &file.logger.target),
             ],
             routes,
+            file.transmit_decoded_records.unwrap_or(false),
             problems,
         ),
     }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `when_full` | what happens to a record for which there is no room: `wait` or `drop` |
 //! | `start` | what happens when it cannot be reached at the start: `required` or `retry` |
+//! | `form` | in which form payloads go out, where there is a choice: `protobuf` or `json` |
 
 use std::collections::BTreeMap;
 
@@ -18,6 +19,8 @@ pub struct FileTarget {
     pub when_full: Option<String>,
     /// `required` or `retry`.
     pub start: Option<String>,
+    /// `protobuf` or `json`.
+    pub form: Option<String>,
 }
 
 /// What happens to a record for which a dispatcher has no room.
@@ -40,6 +43,16 @@ pub enum Start {
     Retry,
 }
 
+/// In which form payloads go out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Form {
+    /// Protobuf, as vehicles send them.
+    #[default]
+    Protobuf,
+    /// Proto3 JSON.
+    Json,
+}
+
 /// How a dispatcher is treated, whatever it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Target {
@@ -47,21 +60,34 @@ pub struct Target {
     pub when_full: WhenFull,
     /// At the start.
     pub start: Start,
+    /// Of its payloads; what the dispatcher writes by itself (rows, log lines) has no other.
+    pub form: Form,
 }
 
 impl FileTarget {
+    /// For a dispatcher with a form of its own.
     pub(super) fn read(section: &mut Section<'_>) -> Self {
-        Self { when_full: section.value("when_full"), start: section.value("start") }
+        Self { when_full: section.value("when_full"), start: section.value("start"), form: None }
+    }
+
+    /// For one that sends payloads.
+    pub(super) fn read_with_form(section: &mut Section<'_>) -> Self {
+        Self { form: section.value("form"), ..Self::read(section) }
     }
 }
 
-/// Judges what the sections of `dispatchers` (each with the path of its section) say, against the routes.
+/// Judges what the sections of dispatchers (each with its path) say, against the routes. `transmit_decoded_records` is the
+/// form of those that say nothing about it.
 pub(super) fn resolve<'a>(
     sections: impl IntoIterator<Item = (DispatcherName, &'static str, &'a FileTarget)>,
     routes: &[Route],
+    transmit_decoded_records: bool,
     problems: &mut Problems,
 ) -> BTreeMap<DispatcherName, Target> {
-    let resolve = |(name, section, file): (_, _, &FileTarget)| (name, target(name, section, file, routes, problems));
+    let resolve = |(name, section, file): (_, _, &FileTarget)| {
+        let form = form(section, file, transmit_decoded_records, problems);
+        (name, Target { form, ..target(name, section, file, routes, problems) })
+    };
     sections.into_iter().map(resolve).collect()
 }
 
@@ -97,7 +123,19 @@ fn target(
             Start::Required
         }
     };
-    Target { when_full, start }
+    Target { when_full, start, form: Form::default() }
+}
+
+fn form(section: &'static str, file: &FileTarget, transmit_decoded_records: bool, problems: &mut Problems) -> Form {
+    match file.form.as_deref() {
+        None if transmit_decoded_records => Form::Json,
+        None | Some("protobuf") => Form::Protobuf,
+        Some("json") => Form::Json,
+        Some(other) => {
+            problems.not_allowed(format!("{section}.form"), other, "protobuf, json");
+            Form::Protobuf
+        }
+    }
 }
 
 /// Reports the first route on which `value` would break a promise.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::receipt::Joint;
 use super::{Dispatcher, DispatcherMetrics, Full, Outlet, Receipt};
-use crate::config::{DispatcherName, WhenFull};
+use crate::config::{DispatcherName, Form, WhenFull};
 use crate::record::Record;
 
 /// Where records of one type go, and which of those decide about the ack.
@@ -13,6 +13,7 @@ pub struct Route {
     /// Those that the ack does not depend on come first.
     targets: Box<[Target]>,
     deciders: usize,
+    needs_json: bool,
 }
 
 /// One dispatcher of a route.
@@ -24,6 +25,8 @@ pub struct Target {
     pub metrics: Arc<DispatcherMetrics>,
     /// Where no ack depends on a dispatcher.
     pub when_full: WhenFull,
+    /// In which form it sends payloads.
+    pub form: Form,
 }
 
 /// A record that some dispatcher has no room for yet. Offer it again before any later record of its vehicle.
@@ -40,7 +43,7 @@ impl Target {
     /// A dispatcher whose metrics are `metrics`, treated by default.
     #[must_use]
     pub fn new(dispatcher: Arc<dyn Dispatcher>, metrics: Arc<DispatcherMetrics>) -> Self {
-        Self { dispatcher, metrics, when_full: WhenFull::default() }
+        Self { dispatcher, metrics, when_full: WhenFull::default(), form: Form::default() }
     }
 
     fn hand(&self, record: &Record, receipt: Receipt, when_full: WhenFull) -> Result<(), Full> {
@@ -74,13 +77,23 @@ impl Route {
             ordered.iter_mut().for_each(|target| target.when_full = WhenFull::Drop);
         }
         ordered.extend(deciders);
-        Self { targets: ordered.into(), deciders: count }
+        Self {
+            needs_json: ordered.iter().any(|target| target.form == Form::Json),
+            targets: ordered.into(),
+            deciders: count,
+        }
     }
 
     /// No dispatcher decides: the record is acked when it is handed off.
     #[must_use]
     pub fn acks_on_receipt(&self) -> bool {
         self.deciders == 0
+    }
+
+    /// Some dispatcher sends JSON, so a record without a JSON form cannot be accepted.
+    #[must_use]
+    pub fn needs_json(&self) -> bool {
+        self.needs_json
     }
 
     /// Hands `record` off. Its outcome comes back through `outlet` unless [`Self::acks_on_receipt`];

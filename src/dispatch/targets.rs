@@ -45,7 +45,8 @@ impl Targets {
         let targets = try_join_all(used.iter().map(|name| connecting.target(*name))).await?;
         let decides = |name| config.routes.iter().any(|route| route.deciders.contains(&name));
         // A log that nobody reads is no reason to send vehicles elsewhere, unless their acks wait for it.
-        let required = |name| connecting.policy(name).start == Start::Required && name != DispatcherName::Logger;
+        let required =
+            |name| connecting.dispatchers.target(name).start == Start::Required && name != DispatcherName::Logger;
         let needed = used.iter().filter(|name| decides(**name) || required(**name));
         Ok(Self { needed: needed.copied().collect(), all: used.iter().copied().zip(targets).collect() })
     }
@@ -80,12 +81,8 @@ impl Targets {
 }
 
 impl Connecting {
-    fn policy(&self, name: DispatcherName) -> config::Target {
-        self.dispatchers.targets.get(&name).copied().unwrap_or_default()
-    }
-
     async fn target(&self, name: DispatcherName) -> Result<Target, ConnectError> {
-        let policy = self.policy(name);
+        let policy = self.dispatchers.target(name);
         let metrics = self.metrics.scope(|| Arc::new(DispatcherMetrics::register(name, &self.topics)));
         let dispatcher = match policy.start {
             Start::Required => self.clone().dispatcher(name).await?,
@@ -95,7 +92,7 @@ impl Connecting {
             }
         };
         sample_outbox(&dispatcher, &self.metrics);
-        Ok(Target { dispatcher, metrics, when_full: policy.when_full })
+        Ok(Target { dispatcher, metrics, when_full: policy.when_full, form: policy.form })
     }
 
     async fn dispatcher(self, name: DispatcherName) -> Result<Arc<dyn Dispatcher>, ConnectError> {

@@ -8,6 +8,7 @@ pub mod connectivity;
 pub mod decoded;
 pub mod json;
 pub mod kind;
+pub mod metadata;
 pub mod transform;
 pub mod wire;
 
@@ -18,6 +19,7 @@ use tokio::time::Instant;
 pub use decoded::Decoded;
 pub use kind::{RecordKind, Topics};
 
+use crate::config::Form;
 use crate::identity::Identity;
 
 /// What all records of one connection share.
@@ -149,6 +151,17 @@ impl Record {
     /// came out of [`transform::rewrite`].
     pub fn decode(&self) -> Result<Decoded, transform::PayloadError> {
         Decoded::decode(self.0.kind, self.payload())
+    }
+
+    /// The payload in the form that a dispatcher sends.
+    ///
+    /// # Errors
+    /// As [`Self::json`]; protobuf always is there.
+    pub fn encoded(&self, form: Form) -> Result<&[u8], &json::JsonError> {
+        match form {
+            Form::Protobuf => Ok(self.payload()),
+            Form::Json => self.json(),
+        }
     }
 
     /// The payload as proto3 JSON, rendered once; `{}` for custom topics.

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::websocket::{Outgoing, put_header};
 use super::{Parked, Pipeline, SessionMetrics};
 use crate::config::{InFlight, OverLimit, RateLimit};
-use crate::dispatch::{Dispatcher, Outcome, Outlet, Settled};
+use crate::dispatch::{Dispatcher, Outcome, Outlet, Route, Settled};
 use crate::envelope::{Envelope, EnvelopeError, reply};
 use crate::logging;
 use crate::permissions::{Filter, Permissions, Seen};
@@ -54,6 +54,27 @@ impl Bytes {
     }
 }
 
+/// What a session lends its intake for one message or one settled record.
+#[derive(Debug)]
+pub struct Turn<'a> {
+    /// What all sessions share.
+    pub pipeline: &'a Pipeline,
+    /// For the record being made.
+    pub buffer: &'a mut Vec<u8>,
+    /// What the vehicle is to be told, as WebSocket frames.
+    pub replies: &'a mut Vec<u8>,
+}
+
+/// A stream message on its way to a record.
+struct Message<'a> {
+    envelope: Envelope<'a>,
+    kind: RecordKind,
+    received: Received,
+}
+
+/// Where a record goes, or why it is acked and goes nowhere.
+type Admitted<'a> = Result<&'a Route, DropReason>;
+
 /// The reply to a frame that no record can be made of.
 enum Refusal<'a> {
     /// It is too long; nothing of it is looked at.
@@ -61,7 +82,7 @@ enum Refusal<'a> {
     /// The envelope cannot be read.
     Unreadable(&'a dyn std::fmt::Display),
     /// The record cannot be accepted.
-    Record { envelope: &'a Envelope<'a>, kind: RecordKind, error: &'a dyn std::fmt::Display },
+    Record { message: &'a Message<'a>, error: &'a dyn std::fmt::Display },
 }
 
 /// A txid or topic in a log line is cut to this many bytes.
@@ -125,36 +146,36 @@ impl Intake {
         }
     }
 
-    /// Handles one binary message. Everything that the vehicle is to be told at once goes to `replies`.
-    pub fn message(&mut self, frame: &[u8], pipeline: &Pipeline, buffer: &mut Vec<u8>, replies: &mut Vec<u8>) {
+    /// Handles one binary message. Everything that the vehicle is to be told at once goes to the replies.
+    pub fn message(&mut self, frame: &[u8], turn: &mut Turn<'_>) {
         let received = Received::now();
+        let pipeline = turn.pipeline;
         if frame.len() > pipeline.session.max_message_bytes {
-            return self.refuse(&Refusal::TooLong, pipeline, replies);
+            return self.refuse(&Refusal::TooLong, turn);
         }
-        let envelope = match Envelope::parse(frame) {
-            Ok(envelope) => envelope,
+        match Envelope::parse(frame) {
+            Ok(envelope) => {
+                let kind = pipeline.topics.kind(envelope.topic);
+                if self.within_rate_limit(kind, received.at, &pipeline.metrics) {
+                    self.record(&Message { envelope, kind, received }, turn);
+                }
+            }
             Err(error) => {
                 if self.within_rate_limit(RecordKind::Other, received.at, &pipeline.metrics) {
-                    self.no_record(error, pipeline, replies);
+                    self.no_record(error, turn);
                 }
-                return;
             }
-        };
-        let kind = pipeline.topics.kind(envelope.topic);
-        if self.within_rate_limit(kind, received.at, &pipeline.metrics) {
-            self.record(&envelope, kind, received, pipeline, buffer, replies);
         }
     }
 
     /// Turns a settled record into an ack, or into nothing if it was lost.
-    pub fn settled(&mut self, settled: &Settled, pipeline: &Pipeline, replies: &mut Vec<u8>) {
+    pub fn settled(&mut self, settled: &Settled, turn: &mut Turn<'_>) {
         let record = &settled.record;
         self.unsettled.records -= 1;
         self.unsettled.bytes -= record.held_bytes();
         if settled.outcome == Outcome::Delivered {
-            pipeline.metrics.ack_seconds.record(record.received().at.elapsed().as_secs_f64());
-            let topic = pipeline.topics.name(record.kind());
-            self.ack(record.kind(), record.txid(), topic.as_bytes(), pipeline, replies);
+            turn.pipeline.metrics.ack_seconds.record(record.received().at.elapsed().as_secs_f64());
+            ack_record(record, turn);
         }
     }
 
@@ -165,98 +186,88 @@ impl Intake {
     }
 
     /// Offers the parked record again.
-    pub(super) fn resume(&mut self, pipeline: &Pipeline, replies: &mut Vec<u8>) {
+    pub(super) fn resume(&mut self, turn: &mut Turn<'_>) {
         let Some((kind, blocked)) = self.parked.take() else { return };
-        let route = pipeline.policy.route(kind).expect("a record is parked only on its way along a route");
+        let route = turn.pipeline.policy.route(kind).expect("a record is parked only on its way along a route");
         let record = blocked.record().clone();
         match route.resume(blocked, Some(&self.outlet)) {
-            Ok(()) => self.handed_off(&record, route.acks_on_receipt(), pipeline, replies),
+            Ok(()) => self.handed_off(&record, route, turn),
             Err(blocked) => self.parked = Some((kind, blocked)),
         }
     }
 
-    fn record(
-        &mut self,
-        envelope: &Envelope<'_>,
-        kind: RecordKind,
-        received: Received,
-        pipeline: &Pipeline,
-        buffer: &mut Vec<u8>,
-        replies: &mut Vec<u8>,
-    ) {
-        let route = match pipeline.policy.admit(kind, envelope, &self.origin.identity) {
+    /// Admission, payload, hand-off.
+    fn record(&mut self, message: &Message<'_>, turn: &mut Turn<'_>) {
+        let admitted = match turn.pipeline.policy.admit(message.kind, &message.envelope, &self.origin.identity) {
             Verdict::Accept(route) => Ok(route),
             Verdict::AckAndDrop(reason) => Err(reason),
-            Verdict::Reject(RejectReason::ForeignSender) => {
-                return self.refuse_sender(envelope, kind, pipeline, replies);
-            }
+            Verdict::Reject(RejectReason::ForeignSender) => return self.refuse_sender(message, turn),
         };
-        let vin = self.origin.identity.device_id();
-        let filter = filter(&pipeline.permissions, &mut self.seen, vin, kind, envelope, received);
-        let route = match route {
-            Ok(_) if !kind.is_known() && !filter.allows_opaque() => Err(DropReason::Withheld),
-            route => route,
-        };
-        buffer.clear();
-        if let Err(error) = transform::rewrite(kind, envelope.payload, vin, &filter, buffer) {
-            return self.refuse(&Refusal::Record { envelope, kind, error: &error }, pipeline, replies);
+        match self.rewrite(message, admitted, turn) {
+            Ok(Ok(route)) => self.hand_off(message, route, turn),
+            Ok(Err(reason)) => drop_acked(message, reason, turn),
+            Err(error) => self.refuse(&Refusal::Record { message, error: &error }, turn),
         }
-        let route = match route {
-            Ok(_) if kind == RecordKind::V && filter.skips(buffer) => Err(DropReason::Withheld),
-            route => route,
-        };
-        let route = match route {
-            Ok(route) => route,
-            Err(reason) => return self.drop_acked(envelope, kind, reason, pipeline, replies),
-        };
-        let payload_len = buffer.len();
-        buffer.extend_from_slice(envelope.txid);
-        let record = Record::new(kind, buffer.as_slice().into(), payload_len, Arc::clone(&self.origin), received);
-        if pipeline.json
+    }
+
+    /// Writes the outgoing payload, without what the owner has not allowed, into the buffer. If that is nothing, the
+    /// record goes nowhere.
+    ///
+    /// A record that goes nowhere is checked all the same: whether a broken one is answered with an error must not
+    /// depend on routes or consent (`docs/adr/0009-senders-and-connectivity.md`).
+    fn rewrite<'p>(
+        &mut self,
+        message: &Message<'_>,
+        admitted: Admitted<'p>,
+        turn: &mut Turn<'_>,
+    ) -> Result<Admitted<'p>, transform::PayloadError> {
+        let Message { envelope, kind, .. } = message;
+        let vin = self.origin.identity.device_id();
+        let filter = filter(&turn.pipeline.permissions, &mut self.seen, vin, message);
+        let withheld = |is_withheld: bool, route| if is_withheld { Err(DropReason::Withheld) } else { Ok(route) };
+        let admitted = admitted.and_then(|route| withheld(!kind.is_known() && !filter.allows_opaque(), route));
+        turn.buffer.clear();
+        transform::rewrite(*kind, envelope.payload, vin, &filter, turn.buffer)?;
+        Ok(admitted.and_then(|route| withheld(*kind == RecordKind::V && filter.skips(turn.buffer), route)))
+    }
+
+    /// Makes a record of the buffer and gives it to the dispatchers.
+    fn hand_off(&mut self, message: &Message<'_>, route: &Route, turn: &mut Turn<'_>) {
+        let payload_len = turn.buffer.len();
+        turn.buffer.extend_from_slice(message.envelope.txid);
+        let (bytes, origin) = (turn.buffer.as_slice().into(), Arc::clone(&self.origin));
+        let record = Record::new(message.kind, bytes, payload_len, origin, message.received);
+        if route.needs_json()
             && let Err(error) = record.json()
         {
-            return self.refuse(&Refusal::Record { envelope, kind, error }, pipeline, replies);
+            return self.refuse(&Refusal::Record { message, error }, turn);
         }
-        self.bytes.add(kind, payload_len);
-        pipeline.metrics.record(kind, payload_len);
+        self.bytes.add(message.kind, payload_len);
+        turn.pipeline.metrics.record(message.kind, payload_len);
         match route.dispatch(&record, Some(&self.outlet)) {
-            Ok(()) => self.handed_off(&record, route.acks_on_receipt(), pipeline, replies),
+            Ok(()) => self.handed_off(&record, route, turn),
             Err(blocked) => {
-                pipeline.metrics.dispatcher_waits.increment(1);
-                self.parked = Some((kind, blocked));
+                turn.pipeline.metrics.dispatcher_waits.increment(1);
+                self.parked = Some((message.kind, blocked));
             }
         }
     }
 
-    fn handed_off(&mut self, record: &Record, ack_now: bool, pipeline: &Pipeline, replies: &mut Vec<u8>) {
-        pipeline.metrics.hand_off_seconds.record(record.received().at.elapsed().as_secs_f64());
-        if ack_now {
-            let topic = pipeline.topics.name(record.kind());
-            self.ack(record.kind(), record.txid(), topic.as_bytes(), pipeline, replies);
+    fn handed_off(&mut self, record: &Record, route: &Route, turn: &mut Turn<'_>) {
+        turn.pipeline.metrics.hand_off_seconds.record(record.received().at.elapsed().as_secs_f64());
+        if route.acks_on_receipt() {
+            ack_record(record, turn);
         } else {
             self.unsettled.records += 1;
             self.unsettled.bytes += record.held_bytes();
         }
     }
 
-    /// The vehicle must not send it again, though nobody wants it.
-    fn drop_acked(
-        &self,
-        envelope: &Envelope<'_>,
-        kind: RecordKind,
-        reason: DropReason,
-        pipeline: &Pipeline,
-        replies: &mut Vec<u8>,
-    ) {
-        pipeline.metrics.record(kind, envelope.payload.len());
-        pipeline.metrics.dropped(reason);
-        self.ack(kind, envelope.txid, envelope.topic, pipeline, replies);
-    }
-
     /// A frame without a stream message in it.
-    fn no_record(&self, error: EnvelopeError<'_>, pipeline: &Pipeline, replies: &mut Vec<u8>) {
+    fn no_record(&self, error: EnvelopeError<'_>, turn: &mut Turn<'_>) {
+        let pipeline = turn.pipeline;
         let (txid, message_type) = match error {
-            EnvelopeError::Unreadable => return self.refuse(&Refusal::Unreadable(&error), pipeline, replies),
+            EnvelopeError::Unreadable => return self.refuse(&Refusal::Unreadable(&error), turn),
             EnvelopeError::NoMessage => (&b""[..], 0),
             EnvelopeError::UnknownType { txid, message_type } => (txid, message_type),
         };
@@ -270,17 +281,18 @@ impl Intake {
                 "unknown_message_type_error"
             );
         }
-        self.ack(RecordKind::Other, txid, b"", pipeline, replies);
+        ack(RecordKind::Other, txid, b"", turn);
     }
 
-    fn refuse_sender(&self, envelope: &Envelope<'_>, kind: RecordKind, pipeline: &Pipeline, replies: &mut Vec<u8>) {
-        pipeline.metrics.foreign_sender.increment(1);
-        let sender = loggable(envelope.sender_id, pipeline);
+    fn refuse_sender(&self, message: &Message<'_>, turn: &mut Turn<'_>) {
+        turn.pipeline.metrics.foreign_sender.increment(1);
+        let sender = loggable(message.envelope.sender_id, turn.pipeline);
         let error = format!("message SenderID: {sender} do not match vehicleID: {}", self.origin.identity.sender_id());
-        self.refuse(&Refusal::Record { envelope, kind, error: &error }, pipeline, replies);
+        self.refuse(&Refusal::Record { message, error: &error }, turn);
     }
 
-    fn refuse(&self, refusal: &Refusal<'_>, pipeline: &Pipeline, replies: &mut Vec<u8>) {
+    fn refuse(&self, refusal: &Refusal<'_>, turn: &mut Turn<'_>) {
+        let pipeline = turn.pipeline;
         let too_long = format_args!("can't process message, size above {} bytes", pipeline.session.max_message_bytes);
         let (txid, topic, kind, error): (_, _, _, &dyn std::fmt::Display) = match refusal {
             Refusal::TooLong => {
@@ -288,7 +300,7 @@ impl Intake {
                 (&b""[..], &b""[..], RecordKind::Other, &too_long)
             }
             Refusal::Unreadable(error) => (&b""[..], &b""[..], RecordKind::Other, error),
-            Refusal::Record { envelope, kind, error } => (envelope.txid, envelope.topic, *kind, error),
+            Refusal::Record { message, error } => (message.envelope.txid, message.envelope.topic, message.kind, error),
         };
         pipeline.metrics.error_response(kind);
         if let Some(skipped) = pipeline.refusals.permit() {
@@ -301,14 +313,8 @@ impl Intake {
                 "unexpected_record"
             );
         }
-        put_header(replies, Outgoing::Binary, reply::error_len(txid.len()));
-        reply::error(replies, txid);
-    }
-
-    fn ack(&self, kind: RecordKind, txid: &[u8], topic: &[u8], pipeline: &Pipeline, replies: &mut Vec<u8>) {
-        pipeline.metrics.ack(kind);
-        put_header(replies, Outgoing::Binary, reply::ack_len(txid.len(), topic.len()));
-        reply::ack(replies, txid, topic);
+        put_header(turn.replies, Outgoing::Binary, reply::error_len(txid.len()));
+        reply::error(turn.replies, txid);
     }
 
     /// Counts a message; false when it is over the limit and to be dropped.
@@ -323,23 +329,36 @@ impl Intake {
     }
 }
 
+/// The vehicle must not send it again, though nobody wants it.
+fn drop_acked(message: &Message<'_>, reason: DropReason, turn: &mut Turn<'_>) {
+    let envelope = &message.envelope;
+    turn.pipeline.metrics.record(message.kind, envelope.payload.len());
+    turn.pipeline.metrics.dropped(reason);
+    ack(message.kind, envelope.txid, envelope.topic, turn);
+}
+
+fn ack_record(record: &Record, turn: &mut Turn<'_>) {
+    let topic = turn.pipeline.topics.name(record.kind());
+    ack(record.kind(), record.txid(), topic.as_bytes(), turn);
+}
+
+fn ack(kind: RecordKind, txid: &[u8], topic: &[u8], turn: &mut Turn<'_>) {
+    turn.pipeline.metrics.ack(kind);
+    put_header(turn.replies, Outgoing::Binary, reply::ack_len(txid.len(), topic.len()));
+    reply::ack(turn.replies, txid, topic);
+}
+
 /// What a vehicle put into an envelope, for a log line.
 fn loggable(text: &[u8], pipeline: &Pipeline) -> String {
     pipeline.permissions.label(logging::escape(text, MAX_LOGGED))
 }
 
 /// What the owner has not allowed, by the grants in force at this moment.
-fn filter<'a>(
-    permissions: &'a Permissions,
-    seen: &mut Seen,
-    vin: &str,
-    kind: RecordKind,
-    envelope: &Envelope<'_>,
-    received: Received,
-) -> Filter<'a> {
+fn filter<'a>(permissions: &'a Permissions, seen: &mut Seen, vin: &str, message: &Message<'_>) -> Filter<'a> {
+    let Message { envelope, kind, received } = message;
     let created_ms = || {
         if kind.is_known() {
-            transform::created_ms(kind, envelope.payload)
+            transform::created_ms(*kind, envelope.payload)
         } else {
             Some(i64::from(envelope.created_at) * 1000).filter(|created| *created > 0)
         }

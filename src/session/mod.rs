@@ -51,7 +51,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use self::budget::{Budget, Share};
-use self::intake::Intake;
+use self::intake::{Intake, Turn};
 use self::pings::Pings;
 use self::silence::Silence;
 use self::socket::Socket;
@@ -83,8 +83,6 @@ pub struct Pipeline {
     pub session: config::Session,
     /// Messages per connection and interval.
     pub rate_limit: Option<config::RateLimit>,
-    /// Payloads leave as JSON, so a record without a JSON form is refused.
-    pub json: bool,
     /// What sessions count.
     pub metrics: SessionMetrics,
     /// Told when the process ends.
@@ -235,7 +233,8 @@ impl<IO: Io> Session<IO> {
     fn poll_settled(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) {
         while self.intake.outlet().poll_settled(cx, &mut scratch.settled).is_ready() {
             for settled in scratch.settled.drain(..) {
-                self.intake.settled(&settled, &self.pipeline, &mut scratch.replies);
+                let (buffer, replies) = (&mut scratch.record, &mut scratch.replies);
+                self.intake.settled(&settled, &mut Turn { pipeline: &self.pipeline, buffer, replies });
             }
         }
     }
@@ -282,7 +281,8 @@ impl<IO: Io> Session<IO> {
             self.silence.heard(now);
             match event {
                 Event::Binary(frame) => {
-                    self.intake.message(frame, &self.pipeline, &mut scratch.record, &mut scratch.replies);
+                    let (buffer, replies) = (&mut scratch.record, &mut scratch.replies);
+                    self.intake.message(frame, &mut Turn { pipeline: &self.pipeline, buffer, replies });
                 }
                 Event::Ping(payload) => {
                     websocket::put_header(&mut scratch.replies, Outgoing::Pong, payload.len());
@@ -337,7 +337,8 @@ impl<IO: Io> Session<IO> {
                 return false;
             }
             self.room = None;
-            self.intake.resume(&self.pipeline, &mut scratch.replies);
+            let (buffer, replies) = (&mut scratch.record, &mut scratch.replies);
+            self.intake.resume(&mut Turn { pipeline: &self.pipeline, buffer, replies });
         }
     }
 

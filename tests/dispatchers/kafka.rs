@@ -59,8 +59,9 @@ impl Setup {
         let Self { max_unsettled, connect_timeout, unhealthy_after, .. } = self;
         let max_unsettled = config::InFlight { records: max_unsettled, bytes: 1 << 30 };
         let config = config::Kafka { properties, max_unsettled, connect_timeout, unhealthy_after };
-        let dispatchers =
-            config::Dispatchers { namespace: self.namespace.to_owned(), json: self.json, ..Default::default() };
+        let form = if self.json { config::Form::Json } else { config::Form::Protobuf };
+        let targets = [(DispatcherName::Kafka, config::Target { form, ..config::Target::default() })].into();
+        let dispatchers = config::Dispatchers { namespace: self.namespace.to_owned(), targets, ..Default::default() };
         let topics = Topics::new(["custom"]);
         let kafka = Arc::new(Kafka::connect(&config, &dispatchers, &topics).await?);
         let metrics = Arc::new(DispatcherMetrics::register(DispatcherName::Kafka, &topics));

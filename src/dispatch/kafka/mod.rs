@@ -58,7 +58,7 @@ use self::standing::Standing;
 use self::watch::Watch;
 use super::{ConnectError, DispatchError, Dispatcher, Full, Health, Outbox, Receipt};
 use crate::config::kafka_properties::{self, Acks};
-use crate::config::{self, DispatcherName};
+use crate::config::{self, DispatcherName, Form};
 use crate::record::{Record, Topics};
 
 /// The Kafka dispatcher.
@@ -68,7 +68,7 @@ pub struct Kafka {
     shared: Arc<Shared>,
     /// Indexed by [`crate::record::RecordKind::index`].
     topics: Box<[Topic]>,
-    json: bool,
+    form: Form,
     /// The thread that drains delivery reports; gone once closed.
     poller: Mutex<Option<JoinHandle<()>>>,
 }
@@ -119,7 +119,7 @@ impl Kafka {
                 name: format!("{}_{record_type}", dispatchers.namespace).into(),
                 record_type: record_type.into(),
             }),
-            json: dispatchers.json,
+            form: dispatchers.target(DispatcherName::Kafka).form,
             poller: Mutex::new(Some(poller.start())),
         })
     }
@@ -131,11 +131,7 @@ impl Kafka {
     }
 
     fn payload<'a>(&self, record: &'a Record) -> Result<&'a [u8], DispatchError> {
-        if self.json {
-            record.json().map_err(|error| DispatchError::Unsendable(error.to_string()))
-        } else {
-            Ok(record.payload())
-        }
+        record.encoded(self.form).map_err(|error| DispatchError::Unsendable(error.to_string()))
     }
 
     /// What becomes of a record that the client library did not take.

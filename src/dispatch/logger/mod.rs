@@ -181,18 +181,16 @@ fn log_skipped(payload: &Payload, vin: &str) {
     }
 }
 
-/// What other dispatchers send as headers, as a JSON object.
+/// What other dispatchers send as headers, as a JSON object; its members in the order of their names.
 fn metadata(record: &Record, topics: &Topics) -> String {
+    let mut metadata = record.metadata(topics.name(record.kind()));
+    let mut fields = metadata.fields();
+    fields.sort_unstable_by_key(|(name, _)| *name);
     let mut out = String::new();
     let mut object = Object::open(&mut out);
-    text::log_safe_string(object.member("device_client_version"), &record.origin().client_version);
-    text::display(object.member("receivedat"), format_args!("\"{}\"", record.received().epoch_ms));
-    // The reference server never sets these two.
-    text::plain_string(object.member("timestamp"), "0");
-    text::log_safe_string(object.member("txid"), &printable(record.txid()));
-    text::log_safe_string(object.member("txtype"), topics.name(record.kind()));
-    text::plain_string(object.member("version"), "0");
-    text::log_safe_string(object.member("vin"), record.vin());
+    for (name, value) in fields {
+        text::log_safe_string(object.member(name), &printable(value));
+    }
     object.close();
     out
 }

@@ -2,7 +2,6 @@
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, Transaction, params};
-use xxhash_rust::xxh3::{xxh3_64, xxh3_128_with_seed};
 
 use super::values::Cells;
 use crate::proto::vehicle_alerts::{Audience, VehicleAlert};
@@ -58,7 +57,7 @@ impl<'c> Inserts<'c> {
             matches!(decoded, Decoded::V(payload) if payload.is_resend),
             origin.connection_id,
             origin.network_interface,
-            digest(record),
+            record.id(topic).to_be_bytes(),
             record.payload(),
         ])?;
         if inserted == 0 {
@@ -147,12 +146,6 @@ fn txid(record: &Record) -> ToSqlOutput<'_> {
         Ok(text) if !text.contains('\0') => ToSqlOutput::Borrowed(ValueRef::Text(text.as_bytes())),
         _ => ToSqlOutput::Borrowed(ValueRef::Blob(record.txid())),
     }
-}
-
-/// Not cryptographic: it is compared among records of the same vehicle only, so a vehicle that makes two
-/// records collide harms nobody else.
-fn digest(record: &Record) -> [u8; 16] {
-    xxh3_128_with_seed(record.payload(), xxh3_64(record.txid())).to_be_bytes()
 }
 
 fn audience(number: i32) -> String {

@@ -99,7 +99,6 @@ impl Site {
             budget: Arc::new(Budget::new(session.max_kept_bytes)),
             session,
             rate_limit: None,
-            json: false,
             shutdown: Shutdown::new(shutdown),
             refusals: RateLimited::default(),
             topics,
