@@ -2,6 +2,13 @@
 
 use std::time::Duration;
 
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+pub(super) const MINUTE: Duration = Duration::from_secs(60);
+pub(super) const HOUR: Duration = Duration::from_secs(3600);
+pub(super) const DAY: Duration = Duration::from_secs(86_400);
+/// A deadline shorter than this fails healthy clients.
+pub(super) const SHORTEST: Duration = Duration::from_millis(10);
+
 /// Units, longest spelling first where one is a prefix of another.
 const UNITS: [(&str, u64); 9] = [
     ("ns", 1),

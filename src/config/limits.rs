@@ -3,15 +3,9 @@
 
 use std::time::Duration;
 
+use super::duration::{DAY, HOUR, MINUTE, SECOND, SHORTEST};
 use super::error::Problems;
 use super::{Http, InFlight, Listener, Session, Tls, Workers, file};
-
-pub(super) const SECOND: Duration = Duration::from_secs(1);
-pub(super) const MINUTE: Duration = Duration::from_secs(60);
-pub(super) const HOUR: Duration = Duration::from_secs(3600);
-pub(super) const DAY: Duration = Duration::from_secs(86_400);
-/// A deadline shorter than this fails healthy clients.
-pub(super) const SHORTEST: Duration = Duration::from_millis(10);
 
 /// A parked vehicle sends little. Only one that has answered pings before is held to it, and TCP notices by half of it
 /// that one has lost its network: minutes, because a vehicle in a garage may come back with its connection.

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 
+use super::duration::{DAY, HOUR, MINUTE, SECOND};
 use super::error::{ConfigError, Problems, Warning};
-use super::limits::{DAY, HOUR, MINUTE, SECOND};
 use super::{
     Admin, Config, DispatcherName, Dispatchers, Env, InFlight, Kafka, Log, Logger, OverLimit, Policy, RateLimit, Route,
     Shutdown, Sqlite, Tls, file, kafka, limits, permissions, routes, targets,

@@ -10,8 +10,8 @@ pub use self::api::{ApiTls, ApiToken, PermissionsApi};
 use regex::Regex;
 
 use self::file::{Action as ActionValue, Store};
+use super::duration::{DAY, HOUR, SECOND};
 use super::error::{ConfigError, Problems};
-use super::limits::{DAY, HOUR, SECOND};
 use super::{Kafka, Route};
 use crate::permissions::{Action, Mode, Rules, Scope, Scopes};
 
