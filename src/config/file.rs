@@ -12,6 +12,7 @@ use super::section::Section;
 
 pub use super::kafka::KafkaValue;
 pub use super::permissions::file as permissions;
+pub use super::shutdown::FileShutdown;
 pub use super::targets::FileTarget;
 
 /// A configuration file, read but not judged.
@@ -64,7 +65,7 @@ pub struct FileConfig {
     /// Vehicles may send topic `connectivity` themselves (ours).
     pub connectivity_from_vehicles: Option<bool>,
     /// How the process ends (ours).
-    pub shutdown: Shutdown,
+    pub shutdown: FileShutdown,
     /// The threads that run sessions (ours).
     pub workers: Workers,
     /// Location permission (ours).
@@ -214,15 +215,6 @@ pub struct Limits {
     pub max_log_bytes: Option<i64>,
 }
 
-/// `shutdown`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Shutdown {
-    /// Connections are closed spread over this time.
-    pub drain: Option<Duration>,
-    /// From the signal to the exit, at most.
-    pub deadline: Option<Duration>,
-}
-
 /// `workers`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Workers {
@@ -270,7 +262,7 @@ impl FileConfig {
             limits: section.object("limits", Limits::read).unwrap_or_default(),
             connection_id_from_header: section.value("connection_id_from_header"),
             connectivity_from_vehicles: section.value("connectivity_from_vehicles"),
-            shutdown: section.object("shutdown", Shutdown::read).unwrap_or_default(),
+            shutdown: section.object("shutdown", FileShutdown::read).unwrap_or_default(),
             workers: section.object("workers", Workers::read).unwrap_or_default(),
             permissions: section.object("permissions", permissions::Permissions::read),
             problems: Problems::default(),
@@ -388,12 +380,6 @@ impl Limits {
             max_log_lines: section.value("max_log_lines"),
             max_log_bytes: section.value("max_log_bytes"),
         }
-    }
-}
-
-impl Shutdown {
-    fn read(section: &mut Section<'_>) -> Self {
-        Self { drain: section.duration("drain"), deadline: section.duration("deadline") }
     }
 }
 

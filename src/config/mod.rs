@@ -17,6 +17,7 @@ mod permissions;
 pub mod resolve;
 mod routes;
 mod section;
+mod shutdown;
 mod syntax;
 mod targets;
 
@@ -30,6 +31,7 @@ pub use env::Env;
 pub use error::{ConfigError, LoadError, Problems, Warning};
 pub use permissions::{ApiTls, ApiToken, PermissionStore, Permissions, PermissionsApi};
 pub use resolve::resolve;
+pub use shutdown::Shutdown;
 pub use syntax::SyntaxError;
 pub use targets::{Form, Start, Target, WhenFull};
 
@@ -396,13 +398,4 @@ pub struct Log {
     pub max_lines: usize,
     /// The same in bytes.
     pub max_bytes: usize,
-}
-
-/// How the process ends.
-#[derive(Clone, Copy, Debug)]
-pub struct Shutdown {
-    /// Connections are closed spread over this time.
-    pub drain: Duration,
-    /// From the signal to the exit, at most.
-    pub deadline: Duration,
 }

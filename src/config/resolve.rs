@@ -10,7 +10,7 @@ use super::duration::{DAY, HOUR, MINUTE, SECOND};
 use super::error::{ConfigError, Problems, Warning};
 use super::{
     Admin, Config, DispatcherName, Dispatchers, Env, InFlight, Kafka, Log, Logger, OverLimit, Policy, RateLimit, Route,
-    Shutdown, Sqlite, Tls, file, kafka, limits, permissions, routes, targets,
+    Sqlite, Tls, file, kafka, limits, permissions, routes, shutdown, targets,
 };
 
 /// The values of `log_level`.
@@ -49,7 +49,7 @@ pub fn resolve(mut file: file::FileConfig, env: &Env) -> Result<(Config, Vec<War
         admin: admin(&file, &mut problems),
         http: limits::http(&file.limits, &mut problems),
         log: log(&file, env, &mut problems),
-        shutdown: shutdown(&file.shutdown, &mut problems),
+        shutdown: shutdown::resolve(&file.shutdown, &mut problems),
         workers: limits::workers(&file.workers, &mut problems),
         permissions,
     };
@@ -280,24 +280,6 @@ fn suppress_handshake_errors(env: &Env, problems: &mut Problems) -> bool {
             false
         }
     }
-}
-
-fn shutdown(file: &file::Shutdown, problems: &mut Problems) -> Shutdown {
-    // Within the 30 s that Kubernetes grants by default.
-    let deadline = problems.duration("shutdown.deadline", file.deadline, SECOND..=HOUR, 25 * SECOND);
-    // Vehicles that are closed at the same moment come back at the same moment.
-    let spread = (deadline / 2).min(10 * SECOND);
-    let shutdown =
-        Shutdown { drain: problems.duration("shutdown.drain", file.drain, Duration::ZERO..=HOUR, spread), deadline };
-    if shutdown.drain > shutdown.deadline / 2 {
-        let problem = format!(
-            "closing connections would take {:?}, more than half of shutdown.deadline = {:?}; the other half is for \
-             records on their way",
-            shutdown.drain, shutdown.deadline
-        );
-        problems.error(ConfigError::Conflict { key: "shutdown.drain", problem });
-    }
-    shutdown
 }
 
 fn tracked_vins(vins: &[String], problems: &mut Problems) {
