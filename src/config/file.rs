@@ -14,6 +14,7 @@ pub use super::kafka::KafkaValue;
 pub use super::permissions::file as permissions;
 pub use super::shutdown::FileShutdown;
 pub use super::targets::FileTarget;
+pub use super::workers::FileWorkers;
 
 /// A configuration file, read but not judged.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -67,7 +68,7 @@ pub struct FileConfig {
     /// How the process ends (ours).
     pub shutdown: FileShutdown,
     /// The threads that run sessions (ours).
-    pub workers: Workers,
+    pub workers: FileWorkers,
     /// Location permission (ours).
     pub permissions: Option<permissions::Permissions>,
     /// What was found while reading; `resolve` reports it with the rest.
@@ -215,15 +216,6 @@ pub struct Limits {
     pub max_log_bytes: Option<i64>,
 }
 
-/// `workers`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Workers {
-    /// How many.
-    pub threads: Option<i64>,
-    /// How long a busy one waits for more before it sleeps, at most.
-    pub coalesce: Option<Duration>,
-}
-
 impl FileConfig {
     /// Reads one JSON document. Wrong types and unknown keys are kept for `resolve` to report.
     ///
@@ -263,7 +255,7 @@ impl FileConfig {
             connection_id_from_header: section.value("connection_id_from_header"),
             connectivity_from_vehicles: section.value("connectivity_from_vehicles"),
             shutdown: section.object("shutdown", FileShutdown::read).unwrap_or_default(),
-            workers: section.object("workers", Workers::read).unwrap_or_default(),
+            workers: section.object("workers", FileWorkers::read).unwrap_or_default(),
             permissions: section.object("permissions", permissions::Permissions::read),
             problems: Problems::default(),
         };
@@ -380,12 +372,6 @@ impl Limits {
             max_log_lines: section.value("max_log_lines"),
             max_log_bytes: section.value("max_log_bytes"),
         }
-    }
-}
-
-impl Workers {
-    fn read(section: &mut Section<'_>) -> Self {
-        Self { threads: section.value("threads"), coalesce: section.duration("coalesce") }
     }
 }
 

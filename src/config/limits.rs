@@ -1,11 +1,10 @@
-//! `limits` and `workers`: the bounds of the listener, of one connection and of the threads, with the reasons for
-//! their defaults.
+//! `limits`: the bounds of the listener and of one connection, with the reasons for their defaults.
 
 use std::time::Duration;
 
 use super::duration::{DAY, HOUR, MINUTE, SECOND, SHORTEST};
 use super::error::Problems;
-use super::{Http, InFlight, Listener, Session, Tls, Workers, file};
+use super::{Http, InFlight, Listener, Session, Tls, file};
 
 /// A parked vehicle sends little. Only one that has answered pings before is held to it, and TCP notices by half of it
 /// that one has lost its network: minutes, because a vehicle in a garage may come back with its connection.
@@ -168,19 +167,4 @@ pub(super) fn session(limits: &file::Limits, connection_id_from_header: bool, pr
         problems.out_of_range("limits.ping_interval", session.ping_interval, less);
     }
     session
-}
-
-pub(super) fn workers(file: &file::Workers, problems: &mut Problems) -> Workers {
-    // A container's quota counts.
-    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-    Workers {
-        threads: problems.number("workers.threads", file.threads, 1..=1024, cpus),
-        // A fifth of what batching in Kafka adds by default; vehicles do not wait for an ack before they send on.
-        coalesce: problems.duration(
-            "workers.coalesce",
-            file.coalesce,
-            Duration::ZERO..=Duration::from_millis(20),
-            Duration::from_millis(1),
-        ),
-    }
 }

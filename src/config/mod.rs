@@ -20,6 +20,7 @@ mod section;
 mod shutdown;
 mod syntax;
 mod targets;
+mod workers;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -34,6 +35,7 @@ pub use resolve::resolve;
 pub use shutdown::Shutdown;
 pub use syntax::SyntaxError;
 pub use targets::{Form, Start, Target, WhenFull};
+pub use workers::Workers;
 
 /// Reads, resolves and checks a configuration file.
 ///
@@ -99,15 +101,6 @@ pub struct Listener {
     pub max_connections_per_address: usize,
     /// TLS handshakes that are computed, or in line for a worker, at the same time.
     pub max_handshakes: usize,
-}
-
-/// The threads that run sessions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Workers {
-    /// How many; at least 1.
-    pub threads: usize,
-    /// A busy one waits so long for more before it sleeps, at most; zero: never.
-    pub coalesce: Duration,
 }
 
 /// Certificates of the mTLS listener.

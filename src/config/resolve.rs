@@ -10,7 +10,7 @@ use super::duration::{DAY, HOUR, MINUTE, SECOND};
 use super::error::{ConfigError, Problems, Warning};
 use super::{
     Admin, Config, DispatcherName, Dispatchers, Env, InFlight, Kafka, Log, Logger, OverLimit, Policy, RateLimit, Route,
-    Sqlite, Tls, file, kafka, limits, permissions, routes, shutdown, targets,
+    Sqlite, Tls, file, kafka, limits, permissions, routes, shutdown, targets, workers,
 };
 
 /// The values of `log_level`.
@@ -50,7 +50,7 @@ pub fn resolve(mut file: file::FileConfig, env: &Env) -> Result<(Config, Vec<War
         http: limits::http(&file.limits, &mut problems),
         log: log(&file, env, &mut problems),
         shutdown: shutdown::resolve(&file.shutdown, &mut problems),
-        workers: limits::workers(&file.workers, &mut problems),
+        workers: workers::resolve(&file.workers, &mut problems),
         permissions,
     };
     if config.routes.iter().any(|route| route.dispatchers.contains(&DispatcherName::Logger))
