@@ -224,7 +224,7 @@ pub enum Warning {
         nanos: u64,
     },
     /// `log_level`.
-    #[error("log_level: not a valid level: \"{value}\"; using info (allowed: {allowed})", allowed = super::resolve::LEVELS)]
+    #[error("log_level: not a valid level: \"{value}\"; using info (allowed: {allowed})", allowed = super::log::LEVELS)]
     InvalidLevel {
         /// As given.
         value: String,

@@ -11,6 +11,7 @@ use super::kafka;
 use super::section::Section;
 
 pub use super::kafka::KafkaValue;
+pub use super::log::FileLog;
 pub use super::permissions::file as permissions;
 pub use super::shutdown::FileShutdown;
 pub use super::targets::FileTarget;
@@ -45,10 +46,8 @@ pub struct FileConfig {
     pub namespace: Option<String>,
     /// VINs whose signals are counted.
     pub vins_signal_tracking_enabled: Vec<String>,
-    /// Least severe level that is logged.
-    pub log_level: Option<String>,
-    /// JSON instead of text lines.
-    pub json_log_enable: Option<bool>,
+    /// What is logged.
+    pub log: FileLog,
     /// Metrics.
     pub monitoring: Option<Monitoring>,
     /// The logger dispatcher.
@@ -244,8 +243,7 @@ impl FileConfig {
             transmit_decoded_records: section.value("transmit_decoded_records"),
             namespace: section.value("namespace"),
             vins_signal_tracking_enabled: section.value("vins_signal_tracking_enabled").unwrap_or_default(),
-            log_level: section.value("log_level"),
-            json_log_enable: section.value("json_log_enable"),
+            log: FileLog::read(section),
             monitoring: section.object("monitoring", Monitoring::read),
             logger: section.object("logger", Logger::read).unwrap_or_default(),
             kafka: section.map("kafka").map(kafka::values),

@@ -13,6 +13,7 @@ mod kafka;
 pub mod kafka_properties;
 pub(crate) mod kafka_values;
 mod limits;
+mod log;
 mod permissions;
 pub mod resolve;
 mod routes;
@@ -30,6 +31,7 @@ use std::time::Duration;
 
 pub use env::Env;
 pub use error::{ConfigError, LoadError, Problems, Warning};
+pub use log::Log;
 pub use permissions::{ApiTls, ApiToken, PermissionStore, Permissions, PermissionsApi};
 pub use resolve::resolve;
 pub use shutdown::Shutdown;
@@ -376,19 +378,4 @@ pub struct Http {
     pub max_connections_per_address: usize,
     /// From accept, or from a request's first byte, to the end of its headers.
     pub header_timeout: Duration,
-}
-
-/// Logs.
-#[derive(Clone, Debug)]
-pub struct Log {
-    /// Least severe level that is written.
-    pub level: tracing::level_filters::LevelFilter,
-    /// One JSON object a line instead of text.
-    pub json: bool,
-    /// Failed TLS handshakes are not logged.
-    pub suppress_handshake_errors: bool,
-    /// Lines that wait to be written; above, new ones are dropped. As many again are reserved for audit lines.
-    pub max_lines: usize,
-    /// The same in bytes.
-    pub max_bytes: usize,
 }

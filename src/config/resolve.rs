@@ -4,20 +4,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tracing::level_filters::LevelFilter;
-
 use super::duration::{DAY, HOUR, MINUTE, SECOND};
 use super::error::{ConfigError, Problems, Warning};
 use super::{
-    Admin, Config, DispatcherName, Dispatchers, Env, InFlight, Kafka, Log, Logger, OverLimit, Policy, RateLimit, Route,
-    Sqlite, Tls, file, kafka, limits, permissions, routes, shutdown, targets, workers,
+    Admin, Config, DispatcherName, Dispatchers, Env, InFlight, Kafka, Logger, OverLimit, Policy, RateLimit, Route,
+    Sqlite, Tls, file, kafka, limits, log, permissions, routes, shutdown, targets, workers,
 };
-
-/// The values of `log_level`.
-pub(super) const LEVELS: &str = "panic, fatal, error, warn, warning, info, debug, trace";
-
-/// Silences the log line about failed TLS handshakes, which load balancers' probes cause by the thousand.
-const SUPPRESS_HANDSHAKE_ERRORS: &str = "SUPPRESS_TLS_HANDSHAKE_ERROR_LOGGING";
 
 /// Tracked VINs, at most; each is a metric label.
 const MAX_TRACKED_VINS: usize = 20;
@@ -48,18 +40,12 @@ pub fn resolve(mut file: file::FileConfig, env: &Env) -> Result<(Config, Vec<War
         routes,
         admin: admin(&file, &mut problems),
         http: limits::http(&file.limits, &mut problems),
-        log: log(&file, env, &mut problems),
+        log: log::resolve(&file.log, &file.limits, env, &mut problems),
         shutdown: shutdown::resolve(&file.shutdown, &mut problems),
         workers: workers::resolve(&file.workers, &mut problems),
         permissions,
     };
-    if config.routes.iter().any(|route| route.dispatchers.contains(&DispatcherName::Logger))
-        && config.log.level < LevelFilter::INFO
-    {
-        let advice =
-            "the logger's lines have level info, so none is written and no record that goes there is delivered";
-        problems.advise("log_level", advice);
-    }
+    log::judge_level(&config.log, &config.routes, &mut problems);
     tracked_vins(&file.vins_signal_tracking_enabled, &mut problems);
     if problems.errors.is_empty() { Ok((config, problems.warnings)) } else { Err(problems) }
 }
@@ -234,52 +220,6 @@ pub(super) fn address(key: &'static str, host: &str, port: u16, problems: &mut P
         problems.not_allowed(key, host, "IP addresses and host names that resolve");
     }
     found
-}
-
-fn log(file: &file::FileConfig, env: &Env, problems: &mut Problems) -> Log {
-    let level = match file.log_level.as_deref() {
-        None => LevelFilter::INFO,
-        Some(text) => level(text).unwrap_or_else(|| {
-            problems.warn(Warning::InvalidLevel { value: crate::logging::escape(text.as_bytes(), 40) });
-            LevelFilter::INFO
-        }),
-    };
-    Log {
-        level,
-        json: file.json_log_enable.unwrap_or(false),
-        suppress_handshake_errors: suppress_handshake_errors(env, problems),
-        // A line for each of 5,000 vehicles that come at the same moment and go again.
-        max_lines: problems.number("limits.max_log_lines", file.limits.max_log_lines, 1..=10_000_000, 10_000),
-        // Twice what those take, at about 400 bytes each. One line with what clients may write into it is below 4 KiB.
-        max_bytes: problems.number("limits.max_log_bytes", file.limits.max_log_bytes, 16 << 10..=1 << 30, 8 << 20),
-    }
-}
-
-/// A level by its name. Nothing is logged as "panic" or "fatal", so these show errors.
-fn level(name: &str) -> Option<LevelFilter> {
-    match name.to_ascii_lowercase().as_str() {
-        "panic" | "fatal" | "error" => Some(LevelFilter::ERROR),
-        "warn" | "warning" => Some(LevelFilter::WARN),
-        "info" => Some(LevelFilter::INFO),
-        "debug" => Some(LevelFilter::DEBUG),
-        "trace" => Some(LevelFilter::TRACE),
-        _ => None,
-    }
-}
-
-fn suppress_handshake_errors(env: &Env, problems: &mut Problems) -> bool {
-    match env.var(SUPPRESS_HANDSHAKE_ERRORS) {
-        None | Some("0" | "f" | "F" | "false" | "FALSE" | "False") => false,
-        Some("1" | "t" | "T" | "true" | "TRUE" | "True") => true,
-        Some(other) => {
-            problems.error(ConfigError::Environment {
-                name: SUPPRESS_HANDSHAKE_ERRORS,
-                value: crate::logging::escape(other.as_bytes(), 40),
-                allowed: "1, t, T, true, TRUE, True, 0, f, F, false, FALSE, False",
-            });
-            false
-        }
-    }
 }
 
 fn tracked_vins(vins: &[String], problems: &mut Problems) {
