@@ -13,6 +13,7 @@ use super::section::Section;
 pub use super::kafka::KafkaValue;
 pub use super::log::FileLog;
 pub use super::permissions::file as permissions;
+pub use super::policy::{FilePolicy, FileRateLimit};
 pub use super::shutdown::FileShutdown;
 pub use super::targets::FileTarget;
 pub use super::workers::FileWorkers;
@@ -32,8 +33,8 @@ pub struct FileConfig {
     pub tls: Option<Tls>,
     /// Vehicles' certificates come from the engineering authorities.
     pub use_default_eng_ca: Option<bool>,
-    /// Messages per connection and interval.
-    pub rate_limit: Option<RateLimit>,
+    /// What is accepted from vehicles.
+    pub policy: FilePolicy,
     /// Record type to list of dispatcher names, in the order of the file.
     pub records: Vec<(String, Vec<String>)>,
     /// Record type to the one dispatcher that decides about its ack.
@@ -62,8 +63,6 @@ pub struct FileConfig {
     pub limits: Limits,
     /// `X-TXID` becomes the connection id when it is a UUID (ours).
     pub connection_id_from_header: Option<bool>,
-    /// Vehicles may send topic `connectivity` themselves (ours).
-    pub connectivity_from_vehicles: Option<bool>,
     /// How the process ends (ours).
     pub shutdown: FileShutdown,
     /// The threads that run sessions (ours).
@@ -85,21 +84,6 @@ pub struct Tls {
     pub server_key: Option<String>,
     /// How often certificate files are looked at (ours).
     pub reload_interval: Option<Duration>,
-}
-
-/// `rate_limit`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RateLimit {
-    /// Off by default.
-    pub enabled: Option<bool>,
-    /// Messages per interval.
-    pub message_limit: Option<i64>,
-    /// The interval in seconds.
-    pub message_interval_time: Option<i64>,
-    /// The interval in nanoseconds, the reference server's hidden key; it wins there and here.
-    pub message_interval_nanos: Option<i64>,
-    /// `back_pressure` or `drop` (ours).
-    pub over_limit: Option<String>,
 }
 
 /// `monitoring`.
@@ -236,7 +220,7 @@ impl FileConfig {
             status_port: section.value("status_port"),
             tls: section.object("tls", Tls::read),
             use_default_eng_ca: section.value("use_default_eng_ca"),
-            rate_limit: section.object("rate_limit", RateLimit::read),
+            policy: FilePolicy::read(section),
             records: section.map_of("records").unwrap_or_default(),
             reliable_ack_sources: section.map_of("reliable_ack_sources").unwrap_or_default(),
             ack: section.value("ack"),
@@ -251,7 +235,6 @@ impl FileConfig {
             sqlite: section.object("sqlite", Sqlite::read).unwrap_or_default(),
             limits: section.object("limits", Limits::read).unwrap_or_default(),
             connection_id_from_header: section.value("connection_id_from_header"),
-            connectivity_from_vehicles: section.value("connectivity_from_vehicles"),
             shutdown: section.object("shutdown", FileShutdown::read).unwrap_or_default(),
             workers: section.object("workers", FileWorkers::read).unwrap_or_default(),
             permissions: section.object("permissions", permissions::Permissions::read),
@@ -273,18 +256,6 @@ impl Tls {
             server_cert: section.value("server_cert"),
             server_key: section.value("server_key"),
             reload_interval: section.duration("reload_interval"),
-        }
-    }
-}
-
-impl RateLimit {
-    fn read(section: &mut Section<'_>) -> Self {
-        Self {
-            enabled: section.value("enabled"),
-            message_limit: section.value("message_limit"),
-            message_interval_time: section.value("message_interval_time"),
-            message_interval_nanos: section.value("MessageIntervalTimeSecond"),
-            over_limit: section.value("over_limit"),
         }
     }
 }

@@ -15,6 +15,7 @@ pub(crate) mod kafka_values;
 mod limits;
 mod log;
 mod permissions;
+mod policy;
 pub mod resolve;
 mod routes;
 mod section;
@@ -33,6 +34,7 @@ pub use env::Env;
 pub use error::{ConfigError, LoadError, Problems, Warning};
 pub use log::Log;
 pub use permissions::{ApiTls, ApiToken, PermissionStore, Permissions, PermissionsApi};
+pub use policy::{OverLimit, Policy, RateLimit};
 pub use resolve::resolve;
 pub use shutdown::Shutdown;
 pub use syntax::SyntaxError;
@@ -152,35 +154,6 @@ pub struct InFlight {
     pub records: usize,
     /// Bytes.
     pub bytes: usize,
-}
-
-/// What is accepted from vehicles.
-#[derive(Clone, Debug, Default)]
-pub struct Policy {
-    /// Messages per connection and interval; `None`: unlimited.
-    pub rate_limit: Option<RateLimit>,
-    /// Vehicles may send topic `connectivity` themselves.
-    pub connectivity_from_vehicles: bool,
-}
-
-/// A sliding window over the messages of one connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RateLimit {
-    /// Messages per interval.
-    pub messages: usize,
-    /// The window.
-    pub interval: Duration,
-    /// What happens to a message over the limit.
-    pub over_limit: OverLimit,
-}
-
-/// What happens to a message over the rate limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OverLimit {
-    /// It waits: nothing is read from the vehicle until the window has room.
-    BackPressure,
-    /// It is dropped, unacked and counted.
-    Drop,
 }
 
 /// Where one record type goes.

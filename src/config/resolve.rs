@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::duration::{DAY, HOUR, MINUTE, SECOND};
 use super::error::{ConfigError, Problems, Warning};
 use super::{
-    Admin, Config, DispatcherName, Dispatchers, Env, InFlight, Kafka, Logger, OverLimit, Policy, RateLimit, Route,
-    Sqlite, Tls, file, kafka, limits, log, permissions, routes, shutdown, targets, workers,
+    Admin, Config, DispatcherName, Dispatchers, Env, InFlight, Kafka, Logger, Route, Sqlite, Tls, file, kafka, limits,
+    log, permissions, policy, routes, shutdown, targets, workers,
 };
 
 /// Tracked VINs, at most; each is a metric label.
@@ -32,10 +32,7 @@ pub fn resolve(mut file: file::FileConfig, env: &Env) -> Result<(Config, Vec<War
     let config = Config {
         listener: limits::listener(&file, tls, &mut problems),
         session: limits::session(&file.limits, file.connection_id_from_header.unwrap_or(true), &mut problems),
-        policy: Policy {
-            rate_limit: file.rate_limit.as_ref().and_then(|limit| rate_limit(limit, &mut problems)),
-            connectivity_from_vehicles: file.connectivity_from_vehicles.unwrap_or(false),
-        },
+        policy: policy::resolve(&file.policy, &mut problems),
         dispatchers: dispatchers(&file, &routes, kafka, &mut problems),
         routes,
         admin: admin(&file, &mut problems),
@@ -87,30 +84,6 @@ fn tls_of(tls: &file::Tls, problems: &mut Problems) -> Tls {
         server_key: path("tls.server_key", &tls.server_key, "give the server's PEM private key"),
         reload_interval,
     }
-}
-
-fn rate_limit(limit: &file::RateLimit, problems: &mut Problems) -> Option<RateLimit> {
-    let over_limit = match limit.over_limit.as_deref() {
-        None | Some("back_pressure") => OverLimit::BackPressure,
-        Some("drop") => OverLimit::Drop,
-        Some(other) => {
-            problems.not_allowed("rate_limit.over_limit", other, "back_pressure, drop");
-            OverLimit::BackPressure
-        }
-    };
-    if limit.enabled != Some(true) {
-        return None;
-    }
-    let messages = problems.number("rate_limit.message_limit", limit.message_limit.or(Some(0)), 1..=1_000_000, 0);
-    let seconds: u64 = problems.number("rate_limit.message_interval_time", limit.message_interval_time, 1..=86_400, 60);
-    let nanos: u64 = problems.number(
-        "rate_limit.MessageIntervalTimeSecond",
-        limit.message_interval_nanos,
-        1..=86_400_000_000_000,
-        0,
-    );
-    let interval = if nanos > 0 { Duration::from_nanos(nanos) } else { Duration::from_secs(seconds) };
-    Some(RateLimit { messages, interval, over_limit })
 }
 
 fn dispatchers(
