@@ -16,6 +16,7 @@ pub use super::permissions::file as permissions;
 pub use super::policy::{FilePolicy, FileRateLimit};
 pub use super::shutdown::FileShutdown;
 pub use super::targets::FileTarget;
+pub use super::tls::FileTls;
 pub use super::workers::FileWorkers;
 
 /// A configuration file, read but not judged.
@@ -30,7 +31,7 @@ pub struct FileConfig {
     /// The plain-HTTP status port; 0 or less turns it off.
     pub status_port: Option<i64>,
     /// Certificates.
-    pub tls: Option<Tls>,
+    pub tls: Option<FileTls>,
     /// Vehicles' certificates come from the engineering authorities.
     pub use_default_eng_ca: Option<bool>,
     /// What is accepted from vehicles.
@@ -71,19 +72,6 @@ pub struct FileConfig {
     pub permissions: Option<permissions::Permissions>,
     /// What was found while reading; `resolve` reports it with the rest.
     pub(super) problems: Problems,
-}
-
-/// `tls`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Tls {
-    /// PEM bundle that vehicles' certificates must chain to.
-    pub ca_file: Option<String>,
-    /// PEM chain, leaf first.
-    pub server_cert: Option<String>,
-    /// PEM private key.
-    pub server_key: Option<String>,
-    /// How often certificate files are looked at (ours).
-    pub reload_interval: Option<Duration>,
 }
 
 /// `monitoring`.
@@ -218,7 +206,7 @@ impl FileConfig {
             port: section.value("port"),
             status_host: section.value("status_host"),
             status_port: section.value("status_port"),
-            tls: section.object("tls", Tls::read),
+            tls: section.object("tls", FileTls::read),
             use_default_eng_ca: section.value("use_default_eng_ca"),
             policy: FilePolicy::read(section),
             records: section.map_of("records").unwrap_or_default(),
@@ -246,17 +234,6 @@ impl FileConfig {
         section.ineffective("airbrake", "this build sends no error reports");
         section.ineffective("reliable_ack", "use \"ack\" or \"reliable_ack_sources\"");
         config
-    }
-}
-
-impl Tls {
-    fn read(section: &mut Section<'_>) -> Self {
-        Self {
-            ca_file: section.value("ca_file"),
-            server_cert: section.value("server_cert"),
-            server_key: section.value("server_key"),
-            reload_interval: section.duration("reload_interval"),
-        }
     }
 }
 

@@ -22,6 +22,7 @@ mod section;
 mod shutdown;
 mod syntax;
 mod targets;
+mod tls;
 mod workers;
 
 use std::collections::BTreeMap;
@@ -39,6 +40,7 @@ pub use resolve::resolve;
 pub use shutdown::Shutdown;
 pub use syntax::SyntaxError;
 pub use targets::{Form, Start, Target, WhenFull};
+pub use tls::Tls;
 pub use workers::Workers;
 
 /// Reads, resolves and checks a configuration file.
@@ -105,19 +107,6 @@ pub struct Listener {
     pub max_connections_per_address: usize,
     /// TLS handshakes that are computed, or in line for a worker, at the same time.
     pub max_handshakes: usize,
-}
-
-/// Certificates of the mTLS listener.
-#[derive(Clone, Debug)]
-pub struct Tls {
-    /// PEM bundle that vehicles' certificates must chain to.
-    pub ca_file: PathBuf,
-    /// PEM chain, leaf first.
-    pub server_cert: PathBuf,
-    /// PEM private key.
-    pub server_key: PathBuf,
-    /// All certificate files, also those of other listeners, are looked at this often.
-    pub reload_interval: Duration,
 }
 
 /// Bounds of one connection.

@@ -4,11 +4,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::duration::{DAY, HOUR, MINUTE, SECOND};
+use super::duration::{DAY, MINUTE, SECOND};
 use super::error::{ConfigError, Problems, Warning};
 use super::{
-    Admin, Config, DispatcherName, Dispatchers, Env, InFlight, Kafka, Logger, Route, Sqlite, Tls, file, kafka, limits,
-    log, permissions, policy, routes, shutdown, targets, workers,
+    Admin, Config, DispatcherName, Dispatchers, Env, InFlight, Kafka, Logger, Route, Sqlite, file, kafka, limits, log,
+    permissions, policy, routes, shutdown, targets, tls, workers,
 };
 
 /// Tracked VINs, at most; each is a metric label.
@@ -21,7 +21,7 @@ const MAX_TRACKED_VINS: usize = 20;
 pub fn resolve(mut file: file::FileConfig, env: &Env) -> Result<(Config, Vec<Warning>), Problems> {
     let mut problems = std::mem::take(&mut file.problems);
     let routes = routes::resolve(&file, &mut problems);
-    let tls = tls(&file, &mut problems);
+    let tls = tls::resolve(file.tls.as_ref(), file.use_default_eng_ca, &mut problems);
     let uses = |name| routes.iter().any(|route| route.dispatchers.contains(&name));
     let permissions_use_kafka = file.permissions.as_ref().is_some_and(file::permissions::Permissions::uses_kafka);
     let kafka = kafka::resolve(&file, uses(DispatcherName::Kafka) || permissions_use_kafka, &routes, &mut problems);
@@ -45,45 +45,6 @@ pub fn resolve(mut file: file::FileConfig, env: &Env) -> Result<(Config, Vec<War
     log::judge_level(&config.log, &config.routes, &mut problems);
     tracked_vins(&file.vins_signal_tracking_enabled, &mut problems);
     if problems.errors.is_empty() { Ok((config, problems.warnings)) } else { Err(problems) }
-}
-
-fn tls(file: &file::FileConfig, problems: &mut Problems) -> Tls {
-    let Some(tls) = &file.tls else {
-        problems.error(ConfigError::NoTls);
-        return tls_of(&file::Tls::default(), &mut Problems::default());
-    };
-    if file.use_default_eng_ca == Some(true) {
-        problems.advise(
-            "use_default_eng_ca",
-            "no bundle comes with this server; tls.ca_file must hold the engineering bundle (see certs/README.md)",
-        );
-    }
-    tls_of(tls, problems)
-}
-
-fn tls_of(tls: &file::Tls, problems: &mut Problems) -> Tls {
-    // Renewals come in several files, and vehicles come back within seconds: two looks have to be short. Each is
-    // some small reads.
-    let reload_interval =
-        problems.duration("tls.reload_interval", tls.reload_interval, Duration::from_millis(100)..=HOUR, 2 * SECOND);
-    let mut path = |key, value: &Option<String>, remedy| match value.as_deref() {
-        Some(path) if !path.is_empty() => PathBuf::from(path),
-        _ => {
-            problems.error(ConfigError::Missing { key, remedy });
-            PathBuf::new()
-        }
-    };
-    Tls {
-        ca_file: path(
-            "tls.ca_file",
-            &tls.ca_file,
-            "give the PEM bundle of the authorities that sign vehicles' certificates; it does not come with this \
-             server, certs/README.md says where to get it",
-        ),
-        server_cert: path("tls.server_cert", &tls.server_cert, "give the server's PEM certificate chain, leaf first"),
-        server_key: path("tls.server_key", &tls.server_key, "give the server's PEM private key"),
-        reload_interval,
-    }
 }
 
 fn dispatchers(
