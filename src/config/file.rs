@@ -12,6 +12,7 @@ use super::section::Section;
 
 pub use super::kafka::KafkaValue;
 pub use super::log::FileLog;
+pub use super::logger::FileLogger;
 pub use super::permissions::file as permissions;
 pub use super::policy::{FilePolicy, FileRateLimit};
 pub use super::shutdown::FileShutdown;
@@ -53,7 +54,7 @@ pub struct FileConfig {
     /// Metrics.
     pub monitoring: Option<Monitoring>,
     /// The logger dispatcher.
-    pub logger: Logger,
+    pub logger: FileLogger,
     /// librdkafka properties.
     pub kafka: Option<Vec<(String, KafkaValue)>>,
     /// Kafka settings that are not librdkafka's (ours).
@@ -81,19 +82,6 @@ pub struct Monitoring {
     pub prometheus_metrics_port: Option<i64>,
     /// Bind host of `/metrics`; 127.0.0.1 by default.
     pub prometheus_metrics_host: Option<String>,
-}
-
-/// `logger`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Logger {
-    /// Each value of `V` becomes an object that names its type.
-    pub verbose: Option<bool>,
-    /// As for every dispatcher.
-    pub target: FileTarget,
-    /// Records taken and not written (ours).
-    pub max_unsettled: Option<i64>,
-    /// Bytes of their lines (ours).
-    pub max_unsettled_bytes: Option<i64>,
 }
 
 /// `kafka_options`.
@@ -217,7 +205,7 @@ impl FileConfig {
             vins_signal_tracking_enabled: section.value("vins_signal_tracking_enabled").unwrap_or_default(),
             log: FileLog::read(section),
             monitoring: section.object("monitoring", Monitoring::read),
-            logger: section.object("logger", Logger::read).unwrap_or_default(),
+            logger: section.object("logger", FileLogger::read).unwrap_or_default(),
             kafka: section.map("kafka").map(kafka::values),
             kafka_options: section.object("kafka_options", KafkaOptions::read).unwrap_or_default(),
             sqlite: section.object("sqlite", Sqlite::read).unwrap_or_default(),
@@ -248,17 +236,6 @@ impl Monitoring {
         }
         section.ineffective("statsd", "this build has no StatsD client; use prometheus_metrics_port");
         monitoring
-    }
-}
-
-impl Logger {
-    fn read(section: &mut Section<'_>) -> Self {
-        Self {
-            verbose: section.value("verbose"),
-            target: FileTarget::read(section),
-            max_unsettled: section.value("max_unsettled"),
-            max_unsettled_bytes: section.value("max_unsettled_bytes"),
-        }
     }
 }
 

@@ -14,6 +14,7 @@ pub mod kafka_properties;
 pub(crate) mod kafka_values;
 mod limits;
 mod log;
+mod logger;
 mod permissions;
 mod policy;
 pub mod resolve;
@@ -34,6 +35,7 @@ use std::time::Duration;
 pub use env::Env;
 pub use error::{ConfigError, LoadError, Problems, Warning};
 pub use log::Log;
+pub use logger::Logger;
 pub use permissions::{ApiTls, ApiToken, PermissionStore, Permissions, PermissionsApi};
 pub use policy::{OverLimit, Policy, RateLimit};
 pub use resolve::resolve;
@@ -304,22 +306,6 @@ pub struct Sqlite {
     pub linger: Duration,
     /// Taken and not committed; above, vehicles wait.
     pub max_unsettled: InFlight,
-}
-
-/// Log lines.
-#[derive(Clone, Debug)]
-pub struct Logger {
-    /// Each value of `V` becomes an object that names its type.
-    pub verbose: bool,
-    /// Records taken and not written, and bytes of them and of their lines; above, vehicles wait.
-    pub max_unsettled: InFlight,
-}
-
-impl Default for Logger {
-    fn default() -> Self {
-        // As many records as SQLite holds: about 10 MB of lines. One record of a megabyte may make a line of several.
-        Self { verbose: false, max_unsettled: InFlight { records: 10_000, bytes: 64 << 20 } }
-    }
 }
 
 /// Plain-HTTP listeners.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::duration::{DAY, MINUTE, SECOND};
 use super::error::{ConfigError, Problems, Warning};
 use super::{
-    Admin, Config, DispatcherName, Dispatchers, Env, InFlight, Kafka, Logger, Route, Sqlite, file, kafka, limits, log,
+    Admin, Config, DispatcherName, Dispatchers, Env, InFlight, Kafka, Route, Sqlite, file, kafka, limits, log, logger,
     permissions, policy, routes, shutdown, targets, tls, workers,
 };
 
@@ -58,7 +58,7 @@ fn dispatchers(
         namespace: file.namespace.clone().unwrap_or_default(),
         kafka: kafka.filter(|_| uses(DispatcherName::Kafka)),
         sqlite: sqlite(&file.sqlite, problems).filter(|_| uses(DispatcherName::Sqlite)),
-        logger: logger(&file.logger, problems),
+        logger: logger::resolve(&file.logger, problems),
         targets: targets::resolve(
             [
                 (DispatcherName::Kafka, "kafka_options", &file.kafka_options.target),
@@ -69,27 +69,6 @@ fn dispatchers(
             file.transmit_decoded_records.unwrap_or(false),
             problems,
         ),
-    }
-}
-
-fn logger(logger: &file::Logger, problems: &mut Problems) -> Logger {
-    let default = Logger::default();
-    Logger {
-        verbose: logger.verbose.unwrap_or(default.verbose),
-        max_unsettled: InFlight {
-            records: problems.number(
-                "logger.max_unsettled",
-                logger.max_unsettled,
-                1..=10_000_000,
-                default.max_unsettled.records,
-            ),
-            bytes: problems.number(
-                "logger.max_unsettled_bytes",
-                logger.max_unsettled_bytes,
-                1 << 20..=1 << 40,
-                default.max_unsettled.bytes,
-            ),
-        },
     }
 }
 
