@@ -16,6 +16,7 @@ pub use super::logger::FileLogger;
 pub use super::permissions::file as permissions;
 pub use super::policy::{FilePolicy, FileRateLimit};
 pub use super::shutdown::FileShutdown;
+pub use super::sqlite::FileSqlite;
 pub use super::targets::FileTarget;
 pub use super::tls::FileTls;
 pub use super::workers::FileWorkers;
@@ -60,7 +61,7 @@ pub struct FileConfig {
     /// Kafka settings that are not librdkafka's (ours).
     pub kafka_options: KafkaOptions,
     /// The embedded store (ours).
-    pub sqlite: Sqlite,
+    pub sqlite: FileSqlite,
     /// Bounds (ours).
     pub limits: Limits,
     /// `X-TXID` becomes the connection id when it is a UUID (ours).
@@ -97,27 +98,6 @@ pub struct KafkaOptions {
     pub connect_timeout: Option<Duration>,
     /// How long nothing may be delivered before the dispatcher counts as unhealthy.
     pub unhealthy_after: Option<Duration>,
-}
-
-/// `sqlite`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Sqlite {
-    /// As for every dispatcher.
-    pub target: FileTarget,
-    /// The database file.
-    pub path: Option<String>,
-    /// Records older than this are removed.
-    pub max_age: Option<Duration>,
-    /// Oldest records are removed above this file size.
-    pub max_bytes: Option<i64>,
-    /// Records per commit.
-    pub batch: Option<i64>,
-    /// How long a commit may wait for more records.
-    pub linger: Option<Duration>,
-    /// Records taken and not committed.
-    pub max_unsettled: Option<i64>,
-    /// Their bytes.
-    pub max_unsettled_bytes: Option<i64>,
 }
 
 /// `limits`.
@@ -208,7 +188,7 @@ impl FileConfig {
             logger: section.object("logger", FileLogger::read).unwrap_or_default(),
             kafka: section.map("kafka").map(kafka::values),
             kafka_options: section.object("kafka_options", KafkaOptions::read).unwrap_or_default(),
-            sqlite: section.object("sqlite", Sqlite::read).unwrap_or_default(),
+            sqlite: section.object("sqlite", FileSqlite::read).unwrap_or_default(),
             limits: section.object("limits", Limits::read).unwrap_or_default(),
             connection_id_from_header: section.value("connection_id_from_header"),
             shutdown: section.object("shutdown", FileShutdown::read).unwrap_or_default(),
@@ -247,21 +227,6 @@ impl KafkaOptions {
             max_unsettled_bytes: section.value("max_unsettled_bytes"),
             connect_timeout: section.duration("connect_timeout"),
             unhealthy_after: section.duration("unhealthy_after"),
-        }
-    }
-}
-
-impl Sqlite {
-    fn read(section: &mut Section<'_>) -> Self {
-        Self {
-            target: FileTarget::read(section),
-            path: section.value("path"),
-            max_age: section.duration("max_age"),
-            max_bytes: section.value("max_bytes"),
-            batch: section.value("batch"),
-            linger: section.duration("linger"),
-            max_unsettled: section.value("max_unsettled"),
-            max_unsettled_bytes: section.value("max_unsettled_bytes"),
         }
     }
 }

@@ -21,6 +21,7 @@ pub mod resolve;
 mod routes;
 mod section;
 mod shutdown;
+mod sqlite;
 mod syntax;
 mod targets;
 mod tls;
@@ -29,7 +30,7 @@ mod workers;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 pub use env::Env;
@@ -40,6 +41,7 @@ pub use permissions::{ApiTls, ApiToken, PermissionStore, Permissions, Permission
 pub use policy::{OverLimit, Policy, RateLimit};
 pub use resolve::resolve;
 pub use shutdown::Shutdown;
+pub use sqlite::Sqlite;
 pub use syntax::SyntaxError;
 pub use targets::{Form, Start, Target, WhenFull};
 pub use tls::Tls;
@@ -289,23 +291,6 @@ impl fmt::Debug for Kafka {
             .field("unhealthy_after", &self.unhealthy_after)
             .finish()
     }
-}
-
-/// The embedded store.
-#[derive(Clone, Debug)]
-pub struct Sqlite {
-    /// The database file.
-    pub path: PathBuf,
-    /// Records older than this are removed; `None`: kept.
-    pub max_age: Option<Duration>,
-    /// Oldest records are removed above this file size in bytes; `None`: kept.
-    pub max_bytes: Option<u64>,
-    /// Records per commit, at most.
-    pub batch: usize,
-    /// How long a commit may wait for more records.
-    pub linger: Duration,
-    /// Taken and not committed; above, vehicles wait.
-    pub max_unsettled: InFlight,
 }
 
 /// Plain-HTTP listeners.

@@ -1,14 +1,11 @@
 //! From what operators write to what the server runs with: defaults, limits, and every error at once.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
-use std::path::PathBuf;
-use std::time::Duration;
 
-use super::duration::{DAY, MINUTE, SECOND};
 use super::error::{ConfigError, Problems, Warning};
 use super::{
-    Admin, Config, DispatcherName, Dispatchers, Env, InFlight, Kafka, Route, Sqlite, file, kafka, limits, log, logger,
-    permissions, policy, routes, shutdown, targets, tls, workers,
+    Admin, Config, DispatcherName, Dispatchers, Env, Kafka, Route, file, kafka, limits, log, logger, permissions,
+    policy, routes, shutdown, sqlite, targets, tls, workers,
 };
 
 /// Tracked VINs, at most; each is a metric label.
@@ -57,7 +54,7 @@ fn dispatchers(
     Dispatchers {
         namespace: file.namespace.clone().unwrap_or_default(),
         kafka: kafka.filter(|_| uses(DispatcherName::Kafka)),
-        sqlite: sqlite(&file.sqlite, problems).filter(|_| uses(DispatcherName::Sqlite)),
+        sqlite: Some(sqlite::resolve(&file.sqlite, problems)).filter(|_| uses(DispatcherName::Sqlite)),
         logger: logger::resolve(&file.logger, problems),
         targets: targets::resolve(
             [
@@ -70,35 +67,6 @@ fn dispatchers(
             problems,
         ),
     }
-}
-
-/// Checked whether or not a route uses it; all of it has defaults.
-fn sqlite(sqlite: &file::Sqlite, problems: &mut Problems) -> Option<Sqlite> {
-    if sqlite.path.as_deref() == Some("") {
-        problems.error(ConfigError::Missing { key: "sqlite.path", remedy: "give a file, such as \"telemetry.db\"" });
-    }
-    let max_age = sqlite.max_age.map(|age| problems.duration("sqlite.max_age", Some(age), SECOND..=36_500 * DAY, age));
-    // Below a mebibyte the file is little more than SQLite's own pages.
-    let max_bytes =
-        sqlite.max_bytes.map(|bytes| problems.number("sqlite.max_bytes", Some(bytes), 1 << 20..=i64::MAX, 0));
-    Some(Sqlite {
-        path: PathBuf::from(sqlite.path.as_deref().unwrap_or("telemetry.db")),
-        max_age,
-        max_bytes,
-        // One fsync for many records; a commit of a thousand takes some milliseconds.
-        batch: problems.number("sqlite.batch", sqlite.batch, 1..=100_000, 1000),
-        linger: problems.duration("sqlite.linger", sqlite.linger, Duration::ZERO..=MINUTE, Duration::from_millis(5)),
-        max_unsettled: InFlight {
-            // Ten full batches: some seconds of a slow disk.
-            records: problems.number("sqlite.max_unsettled", sqlite.max_unsettled, 1..=10_000_000, 10_000),
-            bytes: problems.number(
-                "sqlite.max_unsettled_bytes",
-                sqlite.max_unsettled_bytes,
-                1 << 20..=1 << 40,
-                64 << 20,
-            ),
-        },
-    })
 }
 
 fn admin(file: &file::FileConfig, problems: &mut Problems) -> Admin {
