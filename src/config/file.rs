@@ -10,7 +10,7 @@ use super::error::Problems;
 use super::kafka;
 use super::section::Section;
 
-pub use super::kafka::KafkaValue;
+pub use super::kafka::{FileKafkaOptions, KafkaValue};
 pub use super::log::FileLog;
 pub use super::logger::FileLogger;
 pub use super::permissions::file as permissions;
@@ -59,7 +59,7 @@ pub struct FileConfig {
     /// librdkafka properties.
     pub kafka: Option<Vec<(String, KafkaValue)>>,
     /// Kafka settings that are not librdkafka's (ours).
-    pub kafka_options: KafkaOptions,
+    pub kafka_options: FileKafkaOptions,
     /// The embedded store (ours).
     pub sqlite: FileSqlite,
     /// Bounds (ours).
@@ -83,21 +83,6 @@ pub struct Monitoring {
     pub prometheus_metrics_port: Option<i64>,
     /// Bind host of `/metrics`; 127.0.0.1 by default.
     pub prometheus_metrics_host: Option<String>,
-}
-
-/// `kafka_options`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct KafkaOptions {
-    /// As for every dispatcher.
-    pub target: FileTarget,
-    /// Records taken and not confirmed.
-    pub max_unsettled: Option<i64>,
-    /// Their bytes.
-    pub max_unsettled_bytes: Option<i64>,
-    /// How long to look for a broker at start-up.
-    pub connect_timeout: Option<Duration>,
-    /// How long nothing may be delivered before the dispatcher counts as unhealthy.
-    pub unhealthy_after: Option<Duration>,
 }
 
 /// `limits`.
@@ -187,7 +172,7 @@ impl FileConfig {
             monitoring: section.object("monitoring", Monitoring::read),
             logger: section.object("logger", FileLogger::read).unwrap_or_default(),
             kafka: section.map("kafka").map(kafka::values),
-            kafka_options: section.object("kafka_options", KafkaOptions::read).unwrap_or_default(),
+            kafka_options: section.object("kafka_options", FileKafkaOptions::read).unwrap_or_default(),
             sqlite: section.object("sqlite", FileSqlite::read).unwrap_or_default(),
             limits: section.object("limits", Limits::read).unwrap_or_default(),
             connection_id_from_header: section.value("connection_id_from_header"),
@@ -216,18 +201,6 @@ impl Monitoring {
         }
         section.ineffective("statsd", "this build has no StatsD client; use prometheus_metrics_port");
         monitoring
-    }
-}
-
-impl KafkaOptions {
-    fn read(section: &mut Section<'_>) -> Self {
-        Self {
-            target: FileTarget::read_with_form(section),
-            max_unsettled: section.value("max_unsettled"),
-            max_unsettled_bytes: section.value("max_unsettled_bytes"),
-            connect_timeout: section.duration("connect_timeout"),
-            unhealthy_after: section.duration("unhealthy_after"),
-        }
     }
 }
 

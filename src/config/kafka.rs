@@ -1,13 +1,16 @@
 //! `kafka` and `kafka_options`.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use super::error::{ConfigError, Problems, Warning};
 use super::file::FileConfig;
 use super::json::Json;
 use super::kafka_properties::{self, Acks};
-use super::{AckRule, DispatcherName, InFlight, Kafka, Route};
+use super::section::Section;
+use super::targets::FileTarget;
+use super::{AckRule, DispatcherName, InFlight, Route};
 
 /// Keys of the Go client that the reference server is built on; librdkafka does not know them.
 const GO_CLIENT: &str = "go.";
@@ -19,6 +22,58 @@ pub enum KafkaValue {
     Text(String),
     /// No scalar; the type in the words of the reference server's decoder.
     Unusable(&'static str),
+}
+
+/// `kafka_options`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FileKafkaOptions {
+    /// As for every dispatcher.
+    pub target: FileTarget,
+    /// Records taken and not confirmed.
+    pub max_unsettled: Option<i64>,
+    /// Their bytes.
+    pub max_unsettled_bytes: Option<i64>,
+    /// How long to look for a broker at start-up.
+    pub connect_timeout: Option<Duration>,
+    /// How long nothing may be delivered before the dispatcher counts as unhealthy.
+    pub unhealthy_after: Option<Duration>,
+}
+
+/// Kafka.
+#[derive(Clone)]
+pub struct Kafka {
+    /// librdkafka properties, verbatim, over our defaults. May hold passwords.
+    pub properties: BTreeMap<String, String>,
+    /// Taken and not confirmed; above, vehicles wait.
+    pub max_unsettled: InFlight,
+    /// How long to look for a broker at start-up.
+    pub connect_timeout: Duration,
+    /// Without any delivery for so long, though there was something to deliver, the dispatcher is unhealthy.
+    pub unhealthy_after: Duration,
+}
+
+impl fmt::Debug for Kafka {
+    /// Names of properties only: some values are passwords.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kafka")
+            .field("properties", &self.properties.keys())
+            .field("max_unsettled", &self.max_unsettled)
+            .field("connect_timeout", &self.connect_timeout)
+            .field("unhealthy_after", &self.unhealthy_after)
+            .finish()
+    }
+}
+
+impl FileKafkaOptions {
+    pub(super) fn read(section: &mut Section<'_>) -> Self {
+        Self {
+            target: FileTarget::read_with_form(section),
+            max_unsettled: section.value("max_unsettled"),
+            max_unsettled_bytes: section.value("max_unsettled_bytes"),
+            connect_timeout: section.duration("connect_timeout"),
+            unhealthy_after: section.duration("unhealthy_after"),
+        }
+    }
 }
 
 /// Reads the section.

@@ -35,6 +35,7 @@ use std::time::Duration;
 
 pub use env::Env;
 pub use error::{ConfigError, LoadError, Problems, Warning};
+pub use kafka::Kafka;
 pub use log::Log;
 pub use logger::Logger;
 pub use permissions::{ApiTls, ApiToken, PermissionStore, Permissions, PermissionsApi};
@@ -265,31 +266,6 @@ impl Dispatchers {
     #[must_use]
     pub fn target(&self, name: DispatcherName) -> Target {
         self.targets.get(&name).copied().unwrap_or_default()
-    }
-}
-
-/// Kafka.
-#[derive(Clone)]
-pub struct Kafka {
-    /// librdkafka properties, verbatim, over our defaults. May hold passwords.
-    pub properties: BTreeMap<String, String>,
-    /// Taken and not confirmed; above, vehicles wait.
-    pub max_unsettled: InFlight,
-    /// How long to look for a broker at start-up.
-    pub connect_timeout: Duration,
-    /// Without any delivery for so long, though there was something to deliver, the dispatcher is unhealthy.
-    pub unhealthy_after: Duration,
-}
-
-impl fmt::Debug for Kafka {
-    /// Names of properties only: some values are passwords.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Kafka")
-            .field("properties", &self.properties.keys())
-            .field("max_unsettled", &self.max_unsettled)
-            .field("connect_timeout", &self.connect_timeout)
-            .field("unhealthy_after", &self.unhealthy_after)
-            .finish()
     }
 }
 
