@@ -4,6 +4,7 @@
 //! and the environment into a [`Config`], reporting every error at once. A `Config` holds no live object.
 
 mod bounds;
+mod dispatchers;
 mod duration;
 mod env;
 mod error;
@@ -27,12 +28,11 @@ mod targets;
 mod tls;
 mod workers;
 
-use std::collections::BTreeMap;
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+pub use dispatchers::{DispatcherName, Dispatchers};
 pub use env::Env;
 pub use error::{ConfigError, LoadError, Problems, Warning};
 pub use kafka::Kafka;
@@ -172,101 +172,6 @@ pub enum AckRule {
     AllDurable,
     /// When this one has delivered it (`reliable_ack_sources`).
     By(DispatcherName),
-}
-
-/// The dispatchers that a configuration can name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum DispatcherName {
-    /// Log lines.
-    Logger,
-    /// Kafka topics.
-    Kafka,
-    /// Google Pub/Sub topics.
-    Pubsub,
-    /// AWS Kinesis streams.
-    Kinesis,
-    /// A ZeroMQ PUB socket.
-    Zmq,
-    /// An MQTT broker.
-    Mqtt,
-    /// Redis channels.
-    Redis,
-    /// The embedded store.
-    Sqlite,
-}
-
-impl DispatcherName {
-    /// All of them.
-    pub const ALL: [Self; 8] =
-        [Self::Logger, Self::Kafka, Self::Pubsub, Self::Kinesis, Self::Zmq, Self::Mqtt, Self::Redis, Self::Sqlite];
-
-    /// As the configuration spells it.
-    #[must_use]
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Logger => "logger",
-            Self::Kafka => "kafka",
-            Self::Pubsub => "pubsub",
-            Self::Kinesis => "kinesis",
-            Self::Zmq => "zmq",
-            Self::Mqtt => "mqtt",
-            Self::Redis => "redis",
-            Self::Sqlite => "sqlite",
-        }
-    }
-
-    /// By its exact name.
-    #[must_use]
-    pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|dispatcher| dispatcher.label() == name)
-    }
-
-    /// Whether this build has it.
-    #[must_use]
-    pub fn is_built(self) -> bool {
-        match self {
-            Self::Logger => true,
-            Self::Kafka => cfg!(feature = "kafka"),
-            Self::Sqlite => cfg!(feature = "sqlite"),
-            Self::Pubsub | Self::Kinesis | Self::Zmq | Self::Mqtt | Self::Redis => false,
-        }
-    }
-
-    /// Whether "delivered" means that the record survives a crash of this process, unless its own configuration
-    /// says otherwise (Kafka with `acks` 0).
-    #[must_use]
-    pub fn is_durable(self) -> bool {
-        matches!(self, Self::Kafka | Self::Pubsub | Self::Kinesis | Self::Sqlite)
-    }
-}
-
-impl fmt::Display for DispatcherName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.label())
-    }
-}
-
-/// What dispatchers need. Their sections are present exactly if a route uses them.
-#[derive(Clone, Debug, Default)]
-pub struct Dispatchers {
-    /// Prefix of topics and streams: `<namespace>_<topic>`.
-    pub namespace: String,
-    /// Kafka.
-    pub kafka: Option<Kafka>,
-    /// The embedded store.
-    pub sqlite: Option<Sqlite>,
-    /// Log lines.
-    pub logger: Logger,
-    /// How each is treated; [`Target::default`] for one that is not there.
-    pub targets: BTreeMap<DispatcherName, Target>,
-}
-
-impl Dispatchers {
-    /// How a dispatcher is treated.
-    #[must_use]
-    pub fn target(&self, name: DispatcherName) -> Target {
-        self.targets.get(&name).copied().unwrap_or_default()
-    }
 }
 
 /// Plain-HTTP listeners.

@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 
 use super::error::{ConfigError, Problems, Warning};
 use super::{
-    Admin, Config, DispatcherName, Dispatchers, Env, Kafka, Route, file, kafka, limits, log, logger, permissions,
-    policy, routes, shutdown, sqlite, targets, tls, workers,
+    Admin, Config, DispatcherName, Env, dispatchers, file, kafka, limits, log, permissions, policy, routes, shutdown,
+    tls, workers,
 };
 
 /// Tracked VINs, at most; each is a metric label.
@@ -30,7 +30,7 @@ pub fn resolve(mut file: file::FileConfig, env: &Env) -> Result<(Config, Vec<War
         listener: limits::listener(&file, tls, &mut problems),
         session: limits::session(&file.limits, file.connection_id_from_header.unwrap_or(true), &mut problems),
         policy: policy::resolve(&file.policy, &mut problems),
-        dispatchers: dispatchers(&file, &routes, kafka, &mut problems),
+        dispatchers: dispatchers::resolve(&file, &routes, kafka, &mut problems),
         routes,
         admin: admin(&file, &mut problems),
         http: limits::http(&file.limits, &mut problems),
@@ -42,31 +42,6 @@ pub fn resolve(mut file: file::FileConfig, env: &Env) -> Result<(Config, Vec<War
     log::judge_level(&config.log, &config.routes, &mut problems);
     tracked_vins(&file.vins_signal_tracking_enabled, &mut problems);
     if problems.errors.is_empty() { Ok((config, problems.warnings)) } else { Err(problems) }
-}
-
-fn dispatchers(
-    file: &file::FileConfig,
-    routes: &[Route],
-    kafka: Option<Kafka>,
-    problems: &mut Problems,
-) -> Dispatchers {
-    let uses = |name| routes.iter().any(|route| route.dispatchers.contains(&name));
-    Dispatchers {
-        namespace: file.namespace.clone().unwrap_or_default(),
-        kafka: kafka.filter(|_| uses(DispatcherName::Kafka)),
-        sqlite: Some(sqlite::resolve(&file.sqlite, problems)).filter(|_| uses(DispatcherName::Sqlite)),
-        logger: logger::resolve(&file.logger, problems),
-        targets: targets::resolve(
-            [
-                (DispatcherName::Kafka, "kafka_options", &file.kafka_options.target),
-                (DispatcherName::Sqlite, "sqlite", &file.sqlite.target),
-                (DispatcherName::Logger, "logger", &file.logger.target),
-            ],
-            routes,
-            file.transmit_decoded_records.unwrap_or(false),
-            problems,
-        ),
-    }
 }
 
 fn admin(file: &file::FileConfig, problems: &mut Problems) -> Admin {
