@@ -15,6 +15,7 @@ pub use super::log::FileLog;
 pub use super::logger::FileLogger;
 pub use super::permissions::file as permissions;
 pub use super::policy::{FilePolicy, FileRateLimit};
+pub use super::routes::FileRoutes;
 pub use super::shutdown::FileShutdown;
 pub use super::sqlite::FileSqlite;
 pub use super::targets::FileTarget;
@@ -38,12 +39,8 @@ pub struct FileConfig {
     pub use_default_eng_ca: Option<bool>,
     /// What is accepted from vehicles.
     pub policy: FilePolicy,
-    /// Record type to list of dispatcher names, in the order of the file.
-    pub records: Vec<(String, Vec<String>)>,
-    /// Record type to the one dispatcher that decides about its ack.
-    pub reliable_ack_sources: Vec<(String, String)>,
-    /// When a record without such a source is acked (ours): `on_delivery` or `on_receipt`.
-    pub ack: Option<String>,
+    /// Where records go.
+    pub routes: FileRoutes,
     /// Payloads as proto3 JSON.
     pub transmit_decoded_records: Option<bool>,
     /// Prefix of topics and streams.
@@ -162,9 +159,7 @@ impl FileConfig {
             tls: section.object("tls", FileTls::read),
             use_default_eng_ca: section.value("use_default_eng_ca"),
             policy: FilePolicy::read(section),
-            records: section.map_of("records").unwrap_or_default(),
-            reliable_ack_sources: section.map_of("reliable_ack_sources").unwrap_or_default(),
-            ack: section.value("ack"),
+            routes: FileRoutes::read(section),
             transmit_decoded_records: section.value("transmit_decoded_records"),
             namespace: section.value("namespace"),
             vins_signal_tracking_enabled: section.value("vins_signal_tracking_enabled").unwrap_or_default(),
@@ -258,7 +253,7 @@ mod tests {
         let config = parse(r#"{"PORT": 443, "Tls": {"CA_File": "x"}, "Records": {"V": ["kafka"]}}"#);
         assert_eq!(config.port, Some(443));
         assert_eq!(config.tls.unwrap().ca_file.as_deref(), Some("x"));
-        assert_eq!(config.records, [("V".to_owned(), vec!["kafka".to_owned()])]);
+        assert_eq!(config.routes.records, [("V".to_owned(), vec!["kafka".to_owned()])]);
         assert_eq!(config.problems, Problems::default());
     }
 
@@ -267,7 +262,7 @@ mod tests {
         let config =
             parse(r#"{"records": {"v": ["kafka"], "V": ["logger"], "v": ["zmq"]}, "kafka": {"A.b": "1", "a.b": "2"}}"#);
         let routes = [("v".to_owned(), vec!["zmq".to_owned()]), ("V".to_owned(), vec!["logger".to_owned()])];
-        assert_eq!(config.records, routes);
+        assert_eq!(config.routes.records, routes);
         assert_eq!(config.problems.warnings, [Warning::RepeatedKey { key: "records.v".to_owned() }]);
         assert_eq!(config.kafka.unwrap().len(), 2);
     }
@@ -275,7 +270,8 @@ mod tests {
     #[test]
     fn lets_null_leave_the_default() {
         let config = parse(r#"{"port": null, "logger": null, "kafka": null, "records": {"V": null}}"#);
-        let expected = FileConfig { records: vec![("V".to_owned(), vec![])], ..FileConfig::default() };
+        let routes = FileRoutes { records: vec![("V".to_owned(), vec![])], ..FileRoutes::default() };
+        let expected = FileConfig { routes, ..FileConfig::default() };
         assert_eq!(config, expected);
     }
 

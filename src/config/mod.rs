@@ -41,6 +41,7 @@ pub use logger::Logger;
 pub use permissions::{ApiTls, ApiToken, PermissionStore, Permissions, PermissionsApi};
 pub use policy::{OverLimit, Policy, RateLimit};
 pub use resolve::resolve;
+pub use routes::{AckRule, Route};
 pub use shutdown::Shutdown;
 pub use sqlite::Sqlite;
 pub use syntax::SyntaxError;
@@ -148,30 +149,6 @@ pub struct InFlight {
     pub records: usize,
     /// Bytes.
     pub bytes: usize,
-}
-
-/// Where one record type goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Route {
-    /// The record type, as the envelope spells it.
-    pub topic: String,
-    /// In the order of the configuration, without repeats.
-    pub dispatchers: Vec<DispatcherName>,
-    /// When the vehicle is told.
-    pub ack: AckRule,
-    /// The dispatchers whose delivery that takes; none: it is acked when it is handed off.
-    pub deciders: Vec<DispatcherName>,
-}
-
-/// When a record is acked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AckRule {
-    /// As soon as it is handed off (what the reference does without `reliable_ack_sources`).
-    OnReceipt,
-    /// When every durable dispatcher of its route has delivered it.
-    AllDurable,
-    /// When this one has delivered it (`reliable_ack_sources`).
-    By(DispatcherName),
 }
 
 /// Plain-HTTP listeners.

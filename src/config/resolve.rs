@@ -17,7 +17,7 @@ const MAX_TRACKED_VINS: usize = 20;
 /// All mistakes, those found while reading the file first. Warnings found on the way come with them.
 pub fn resolve(mut file: file::FileConfig, env: &Env) -> Result<(Config, Vec<Warning>), Problems> {
     let mut problems = std::mem::take(&mut file.problems);
-    let routes = routes::resolve(&file, &mut problems);
+    let routes = routes::resolve(&file.routes, kafka::confirms(&file), &mut problems);
     let tls = tls::resolve(file.tls.as_ref(), file.use_default_eng_ca, &mut problems);
     let uses = |name| routes.iter().any(|route| route.dispatchers.contains(&name));
     let permissions_use_kafka = file.permissions.as_ref().is_some_and(file::permissions::Permissions::uses_kafka);

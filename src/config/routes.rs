@@ -1,8 +1,8 @@
 //! `records` and `reliable_ack_sources`: where each record type goes and when it is acked.
 
+use super::DispatcherName;
 use super::error::{ConfigError, Problems};
-use super::section::nearest;
-use super::{AckRule, DispatcherName, Route, file, kafka};
+use super::section::{Section, nearest};
 
 /// Custom record types are numbered in 16 bits.
 const MAX_RECORD_TYPES: usize = 65_535;
@@ -10,7 +10,53 @@ const MAX_RECORD_TYPES: usize = 65_535;
 /// Made by the server itself; no vehicle waits for its ack.
 const CONNECTIVITY: &str = "connectivity";
 
-pub(super) fn resolve(file: &file::FileConfig, problems: &mut Problems) -> Vec<Route> {
+/// The keys about routes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FileRoutes {
+    /// Record type to list of dispatcher names, in the order of the file.
+    pub records: Vec<(String, Vec<String>)>,
+    /// Record type to the one dispatcher that decides about its ack.
+    pub reliable_ack_sources: Vec<(String, String)>,
+    /// When a record without such a source is acked (ours): `on_delivery` or `on_receipt`.
+    pub ack: Option<String>,
+}
+
+/// Where one record type goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The record type, as the envelope spells it.
+    pub topic: String,
+    /// In the order of the configuration, without repeats.
+    pub dispatchers: Vec<DispatcherName>,
+    /// When the vehicle is told.
+    pub ack: AckRule,
+    /// The dispatchers whose delivery that takes; none: it is acked when it is handed off.
+    pub deciders: Vec<DispatcherName>,
+}
+
+/// When a record is acked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AckRule {
+    /// As soon as it is handed off (what the reference does without `reliable_ack_sources`).
+    OnReceipt,
+    /// When every durable dispatcher of its route has delivered it.
+    AllDurable,
+    /// When this one has delivered it (`reliable_ack_sources`).
+    By(DispatcherName),
+}
+
+impl FileRoutes {
+    pub(super) fn read(section: &mut Section<'_>) -> Self {
+        Self {
+            records: section.map_of("records").unwrap_or_default(),
+            reliable_ack_sources: section.map_of("reliable_ack_sources").unwrap_or_default(),
+            ack: section.value("ack"),
+        }
+    }
+}
+
+/// `kafka_confirms`: Kafka, as it is configured, says when a record is safe.
+pub(super) fn resolve(file: &FileRoutes, kafka_confirms: bool, problems: &mut Problems) -> Vec<Route> {
     if file.records.is_empty() {
         problems.advise("records", "no record type is routed, so records are acked and dropped");
     }
@@ -18,7 +64,6 @@ pub(super) fn resolve(file: &file::FileConfig, problems: &mut Problems) -> Vec<R
         problems.out_of_range("records", file.records.len(), format!("at most {MAX_RECORD_TYPES} record types"));
     }
     let default = default_rule(file.ack.as_deref(), problems);
-    let kafka_confirms = kafka::confirms(file);
     let is_durable = |name: DispatcherName| name.is_durable() && (kafka_confirms || name != DispatcherName::Kafka);
     for (record, dispatcher) in &file.reliable_ack_sources {
         if let Err(error) = check_source(record, dispatcher, &file.records) {
