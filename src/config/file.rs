@@ -10,6 +10,7 @@ use super::error::Problems;
 use super::kafka;
 use super::section::Section;
 
+pub use super::admin::{FileAdmin, FileMonitoring};
 pub use super::kafka::{FileKafkaOptions, KafkaValue};
 pub use super::log::FileLog;
 pub use super::logger::FileLogger;
@@ -29,10 +30,8 @@ pub struct FileConfig {
     pub host: Option<String>,
     /// The mTLS port.
     pub port: Option<i64>,
-    /// Bind host of the status port (ours); empty is all interfaces.
-    pub status_host: Option<String>,
-    /// The plain-HTTP status port; 0 or less turns it off.
-    pub status_port: Option<i64>,
+    /// The plain-HTTP listeners for operators.
+    pub admin: FileAdmin,
     /// Certificates.
     pub tls: Option<FileTls>,
     /// Vehicles' certificates come from the engineering authorities.
@@ -49,8 +48,6 @@ pub struct FileConfig {
     pub vins_signal_tracking_enabled: Vec<String>,
     /// What is logged.
     pub log: FileLog,
-    /// Metrics.
-    pub monitoring: Option<Monitoring>,
     /// The logger dispatcher.
     pub logger: FileLogger,
     /// librdkafka properties.
@@ -71,15 +68,6 @@ pub struct FileConfig {
     pub permissions: Option<permissions::Permissions>,
     /// What was found while reading; `resolve` reports it with the rest.
     pub(super) problems: Problems,
-}
-
-/// `monitoring`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Monitoring {
-    /// More than 0 turns `/metrics` on.
-    pub prometheus_metrics_port: Option<i64>,
-    /// Bind host of `/metrics`; 127.0.0.1 by default.
-    pub prometheus_metrics_host: Option<String>,
 }
 
 /// `limits`.
@@ -154,8 +142,7 @@ impl FileConfig {
         let config = Self {
             host: section.value("host"),
             port: section.value("port"),
-            status_host: section.value("status_host"),
-            status_port: section.value("status_port"),
+            admin: FileAdmin::read(section),
             tls: section.object("tls", FileTls::read),
             use_default_eng_ca: section.value("use_default_eng_ca"),
             policy: FilePolicy::read(section),
@@ -164,7 +151,6 @@ impl FileConfig {
             namespace: section.value("namespace"),
             vins_signal_tracking_enabled: section.value("vins_signal_tracking_enabled").unwrap_or_default(),
             log: FileLog::read(section),
-            monitoring: section.object("monitoring", Monitoring::read),
             logger: section.object("logger", FileLogger::read).unwrap_or_default(),
             kafka: section.map("kafka").map(kafka::values),
             kafka_options: section.object("kafka_options", FileKafkaOptions::read).unwrap_or_default(),
@@ -182,20 +168,6 @@ impl FileConfig {
         section.ineffective("airbrake", "this build sends no error reports");
         section.ineffective("reliable_ack", "use \"ack\" or \"reliable_ack_sources\"");
         config
-    }
-}
-
-impl Monitoring {
-    fn read(section: &mut Section<'_>) -> Self {
-        let monitoring = Self {
-            prometheus_metrics_port: section.value("prometheus_metrics_port"),
-            prometheus_metrics_host: section.value("prometheus_metrics_host"),
-        };
-        for profiler in ["profiler_port", "profiler_host", "profiling_path"] {
-            section.ineffective(profiler, "this build has no profiler");
-        }
-        section.ineffective("statsd", "this build has no StatsD client; use prometheus_metrics_port");
-        monitoring
     }
 }
 

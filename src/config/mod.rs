@@ -3,6 +3,7 @@
 //! `file` is the JSON as operators write it (the reference server's keys and ours), `resolve` turns it
 //! and the environment into a [`Config`], reporting every error at once. A `Config` holds no live object.
 
+mod admin;
 mod bounds;
 mod dispatchers;
 mod duration;
@@ -18,6 +19,7 @@ mod log;
 mod logger;
 mod permissions;
 mod policy;
+mod ports;
 pub mod resolve;
 mod routes;
 mod section;
@@ -28,10 +30,10 @@ mod targets;
 mod tls;
 mod workers;
 
-use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+pub use admin::Admin;
 pub use dispatchers::{DispatcherName, Dispatchers};
 pub use env::Env;
 pub use error::{ConfigError, LoadError, Problems, Warning};
@@ -149,15 +151,6 @@ pub struct InFlight {
     pub records: usize,
     /// Bytes.
     pub bytes: usize,
-}
-
-/// Plain-HTTP listeners.
-#[derive(Clone, Debug, Default)]
-pub struct Admin {
-    /// `/status` (the reference's), `/livez`, `/readyz`.
-    pub status: Option<SocketAddr>,
-    /// `/metrics`, `/livez`, `/readyz`.
-    pub metrics: Option<SocketAddr>,
 }
 
 /// Bounds of each plain-HTTP listener: status, metrics, the API of permissions.

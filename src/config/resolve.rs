@@ -1,10 +1,8 @@
 //! From what operators write to what the server runs with: defaults, limits, and every error at once.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
-
 use super::error::{ConfigError, Problems, Warning};
 use super::{
-    Admin, Config, DispatcherName, Env, dispatchers, file, kafka, limits, log, permissions, policy, routes, shutdown,
+    Config, DispatcherName, Env, admin, dispatchers, file, kafka, limits, log, permissions, policy, routes, shutdown,
     tls, workers,
 };
 
@@ -32,7 +30,7 @@ pub fn resolve(mut file: file::FileConfig, env: &Env) -> Result<(Config, Vec<War
         policy: policy::resolve(&file.policy, &mut problems),
         dispatchers: dispatchers::resolve(&file, &routes, kafka, &mut problems),
         routes,
-        admin: admin(&file, &mut problems),
+        admin: admin::resolve(&file.admin, &mut problems),
         http: limits::http(&file.limits, &mut problems),
         log: log::resolve(&file.log, &file.limits, env, &mut problems),
         shutdown: shutdown::resolve(&file.shutdown, &mut problems),
@@ -42,40 +40,6 @@ pub fn resolve(mut file: file::FileConfig, env: &Env) -> Result<(Config, Vec<War
     log::judge_level(&config.log, &config.routes, &mut problems);
     tracked_vins(&file.vins_signal_tracking_enabled, &mut problems);
     if problems.errors.is_empty() { Ok((config, problems.warnings)) } else { Err(problems) }
-}
-
-fn admin(file: &file::FileConfig, problems: &mut Problems) -> Admin {
-    let monitoring = file.monitoring.clone().unwrap_or_default();
-    let status =
-        turned_on("status_port", file.status_port, problems).and_then(|port| match file.status_host.as_deref() {
-            None | Some("") => Some(SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port)),
-            Some(host) => address("status_host", host, port, problems),
-        });
-    let port = turned_on("monitoring.prometheus_metrics_port", monitoring.prometheus_metrics_port, problems);
-    let metrics = port.and_then(|port| match monitoring.prometheus_metrics_host.as_deref() {
-        // The reference server's default. In a container, set the host: nobody outside reaches this one.
-        None | Some("") => Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)),
-        Some(host) => address("monitoring.prometheus_metrics_host", host, port, problems),
-    });
-    Admin { status, metrics }
-}
-
-/// 0 and less turn a listener off.
-fn turned_on(key: &str, port: Option<i64>, problems: &mut Problems) -> Option<u16> {
-    let port = port.filter(|port| *port > 0)?;
-    Some(problems.number(key, Some(port), 1..=65_535, 0))
-}
-
-pub(super) fn address(key: &'static str, host: &str, port: u16, problems: &mut Problems) -> Option<SocketAddr> {
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    let found = match bare.parse::<IpAddr>() {
-        Ok(ip) => Some(SocketAddr::new(ip, port)),
-        Err(_) => (bare, port).to_socket_addrs().ok().and_then(|mut addresses| addresses.next()),
-    };
-    if found.is_none() {
-        problems.not_allowed(key, host, "IP addresses and host names that resolve");
-    }
-    found
 }
 
 fn tracked_vins(vins: &[String], problems: &mut Problems) {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::{file, required};
 use crate::config::error::{ConfigError, Problems};
-use crate::config::resolve::address;
+use crate::config::ports::address;
 
 /// The HTTP listener for changes.
 #[derive(Clone, Debug)]
