@@ -3,7 +3,6 @@
 use tracing::level_filters::LevelFilter;
 
 use super::error::{ConfigError, Problems, Warning};
-use super::file::Limits;
 use super::section::Section;
 use super::{DispatcherName, Env, Route};
 
@@ -20,6 +19,15 @@ pub struct FileLog {
     pub level: Option<String>,
     /// `json_log_enable`: JSON instead of text lines.
     pub json: Option<bool>,
+}
+
+/// The keys of `limits` about log lines.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FileLogLimits {
+    /// Log lines that wait to be written.
+    pub max_log_lines: Option<i64>,
+    /// The same in bytes.
+    pub max_log_bytes: Option<i64>,
 }
 
 /// Logs.
@@ -43,7 +51,13 @@ impl FileLog {
     }
 }
 
-pub(super) fn resolve(file: &FileLog, limits: &Limits, env: &Env, problems: &mut Problems) -> Log {
+impl FileLogLimits {
+    pub(super) fn read(section: &mut Section<'_>) -> Self {
+        Self { max_log_lines: section.value("max_log_lines"), max_log_bytes: section.value("max_log_bytes") }
+    }
+}
+
+pub(super) fn resolve(file: &FileLog, limits: &FileLogLimits, env: &Env, problems: &mut Problems) -> Log {
     let level = match file.level.as_deref() {
         None => LevelFilter::INFO,
         Some(text) => level(text).unwrap_or_else(|| {

@@ -10,11 +10,14 @@ mod duration;
 mod env;
 mod error;
 pub mod file;
+mod http;
+mod in_flight;
 mod json;
 mod kafka;
 pub mod kafka_properties;
 pub(crate) mod kafka_values;
 mod limits;
+mod listener;
 mod log;
 mod logger;
 mod permissions;
@@ -23,6 +26,7 @@ mod ports;
 pub mod resolve;
 mod routes;
 mod section;
+mod session;
 mod shutdown;
 mod sqlite;
 mod syntax;
@@ -31,19 +35,22 @@ mod tls;
 mod workers;
 
 use std::path::Path;
-use std::time::Duration;
 
 pub use admin::Admin;
 pub use dispatchers::{DispatcherName, Dispatchers};
 pub use env::Env;
 pub use error::{ConfigError, LoadError, Problems, Warning};
+pub use http::Http;
+pub use in_flight::InFlight;
 pub use kafka::Kafka;
+pub use listener::Listener;
 pub use log::Log;
 pub use logger::Logger;
 pub use permissions::{ApiTls, ApiToken, PermissionStore, Permissions, PermissionsApi};
 pub use policy::{OverLimit, Policy, RateLimit};
 pub use resolve::resolve;
 pub use routes::{AckRule, Route};
+pub use session::Session;
 pub use shutdown::Shutdown;
 pub use sqlite::Sqlite;
 pub use syntax::SyntaxError;
@@ -86,80 +93,4 @@ pub struct Config {
     pub workers: Workers,
     /// What needs an owner's consent; `None`: nothing does.
     pub permissions: Option<Permissions>,
-}
-
-/// The mTLS listener.
-#[derive(Clone, Debug)]
-pub struct Listener {
-    /// Bind host; empty means all interfaces.
-    pub host: String,
-    /// Bind port; 0 picks a free one.
-    pub port: u16,
-    /// Certificates.
-    pub tls: Tls,
-    /// A connection on which nothing is sent is probed after so long, by TCP.
-    pub tcp_keepalive: Duration,
-    /// What was sent and is not acknowledged for so long ends the connection, by TCP.
-    pub tcp_user_timeout: Duration,
-    /// From accept to the end of the ClientHello.
-    pub client_hello_timeout: Duration,
-    /// From the ClientHello to the end of the TLS handshake.
-    pub handshake_timeout: Duration,
-    /// From the handshake to the end of the request headers.
-    pub header_timeout: Duration,
-    /// Sessions in all; above, new connections are closed.
-    pub max_connections: usize,
-    /// Connections that are not sessions yet; above, the silent make room.
-    pub max_pending_connections: usize,
-    /// Connections per client address; above, new ones are closed.
-    pub max_connections_per_address: usize,
-    /// TLS handshakes that are computed, or in line for a worker, at the same time.
-    pub max_handshakes: usize,
-}
-
-/// Bounds of one connection.
-#[derive(Clone, Debug)]
-pub struct Session {
-    /// Longest message that is processed; a longer one gets the error response.
-    pub max_message_bytes: usize,
-    /// Longest message that is read at all; a longer one closes the connection with 1009.
-    pub max_frame_bytes: usize,
-    /// Frames that one message may be cut into.
-    pub max_fragments: usize,
-    /// Pings that a client may send per second.
-    pub max_pings_per_second: u32,
-    /// Without any frame for so long, the connection is closed.
-    pub idle_timeout: Duration,
-    /// Without any frame for so long, the server pings.
-    pub ping_interval: Duration,
-    /// Handed off and not settled; above, the server stops reading from this vehicle.
-    pub max_unsettled: InFlight,
-    /// Bytes that all connections together may keep: unfinished messages, records that wait for room, unread replies.
-    pub max_kept_bytes: usize,
-    /// Bytes of replies that the vehicle has not taken; above, nothing is read from it.
-    pub max_unread_reply_bytes: usize,
-    /// A reply must leave within this time.
-    pub write_timeout: Duration,
-    /// `X-TXID` becomes the connection id when it is a UUID.
-    pub connection_id_from_header: bool,
-}
-
-/// How much may be on its way at once: records, and the memory in bytes that they take.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct InFlight {
-    /// Records.
-    pub records: usize,
-    /// Bytes.
-    pub bytes: usize,
-}
-
-/// Bounds of each plain-HTTP listener: status, metrics, the API of permissions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Http {
-    /// Connections; above, those that wait for their peer make room.
-    pub max_connections: usize,
-    /// Connections per client address; above, the same among its own.
-    pub max_connections_per_address: usize,
-    /// From accept, or from a request's first byte, to the end of its headers.
-    pub header_timeout: Duration,
 }

@@ -2,8 +2,8 @@
 
 use super::error::{ConfigError, Problems, Warning};
 use super::{
-    Config, DispatcherName, Env, admin, dispatchers, file, kafka, limits, log, permissions, policy, routes, shutdown,
-    tls, workers,
+    Config, DispatcherName, Env, admin, dispatchers, file, http, kafka, listener, log, permissions, policy, routes,
+    session, shutdown, tls, workers,
 };
 
 /// Tracked VINs, at most; each is a metric label.
@@ -25,14 +25,14 @@ pub fn resolve(mut file: file::FileConfig, env: &Env) -> Result<(Config, Vec<War
         permissions::resolve(section, kafka.as_ref().filter(|_| permissions_use_kafka), &topics, &mut problems)
     });
     let config = Config {
-        listener: limits::listener(&file, tls, &mut problems),
-        session: limits::session(&file.limits, file.connection_id_from_header.unwrap_or(true), &mut problems),
+        listener: listener::resolve(&file.listener, &file.limits, tls, &mut problems),
+        session: session::resolve(&file.limits.session, file.connection_id_from_header.unwrap_or(true), &mut problems),
         policy: policy::resolve(&file.policy, &mut problems),
         dispatchers: dispatchers::resolve(&file, &routes, kafka, &mut problems),
         routes,
         admin: admin::resolve(&file.admin, &mut problems),
-        http: limits::http(&file.limits, &mut problems),
-        log: log::resolve(&file.log, &file.limits, env, &mut problems),
+        http: http::resolve(&file.limits.http, &mut problems),
+        log: log::resolve(&file.log, &file.limits.log, env, &mut problems),
         shutdown: shutdown::resolve(&file.shutdown, &mut problems),
         workers: workers::resolve(&file.workers, &mut problems),
         permissions,
