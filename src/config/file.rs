@@ -15,7 +15,7 @@ pub use super::limits::FileLimits;
 pub use super::listener::{FileListener, FileListenerLimits};
 pub use super::log::{FileLog, FileLogLimits};
 pub use super::logger::FileLogger;
-pub use super::permissions::file as permissions;
+pub use super::permissions::{FileAction, FileApi, FileApiTls, FilePath, FilePermissions, FileStore, FileTopic};
 pub use super::policy::{FilePolicy, FileRateLimit};
 pub use super::routes::FileRoutes;
 pub use super::session::FileSessionLimits;
@@ -65,7 +65,7 @@ pub struct FileConfig {
     /// The threads that run sessions (ours).
     pub workers: FileWorkers,
     /// Location permission (ours).
-    pub permissions: Option<permissions::Permissions>,
+    pub permissions: Option<FilePermissions>,
     /// What was found while reading; `resolve` reports it with the rest.
     pub(super) problems: Problems,
 }
@@ -103,7 +103,7 @@ impl FileConfig {
             connection_id_from_header: section.value("connection_id_from_header"),
             shutdown: section.object("shutdown", FileShutdown::read).unwrap_or_default(),
             workers: section.object("workers", FileWorkers::read).unwrap_or_default(),
-            permissions: section.object("permissions", permissions::Permissions::read),
+            permissions: section.object("permissions", FilePermissions::read),
             problems: Problems::default(),
         };
         for dispatcher in ["kinesis", "pubsub", "zmq", "mqtt", "redis"] {

@@ -18,7 +18,7 @@ pub fn resolve(mut file: file::FileConfig, env: &Env) -> Result<(Config, Vec<War
     let routes = routes::resolve(&file.routes, kafka::confirms(&file), &mut problems);
     let tls = tls::resolve(file.tls.as_ref(), file.use_default_eng_ca, &mut problems);
     let uses = |name| routes.iter().any(|route| route.dispatchers.contains(&name));
-    let permissions_use_kafka = file.permissions.as_ref().is_some_and(file::permissions::Permissions::uses_kafka);
+    let permissions_use_kafka = file.permissions.as_ref().is_some_and(file::FilePermissions::uses_kafka);
     let kafka = kafka::resolve(&file, uses(DispatcherName::Kafka) || permissions_use_kafka, &routes, &mut problems);
     let permissions = file.permissions.as_ref().map(|section| {
         let topics = permissions::Topics { namespace: file.namespace.as_deref().unwrap_or_default(), routes: &routes };

@@ -4,9 +4,50 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use super::{file, required};
+use super::required;
 use crate::config::error::{ConfigError, Problems};
 use crate::config::ports::address;
+use crate::config::section::Section;
+
+/// `permissions.api`.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct FileApi {
+    /// Bind host; loopback by default.
+    pub host: Option<String>,
+    /// Bind port.
+    pub port: Option<i64>,
+    /// The bearer token.
+    pub token: Option<String>,
+    /// A file with the bearer token.
+    pub token_file: Option<String>,
+    /// TLS.
+    pub tls: Option<FileApiTls>,
+}
+
+impl fmt::Debug for FileApi {
+    /// Without the token.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, port, token, token_file, tls } = self;
+        f.debug_struct("FileApi")
+            .field("host", host)
+            .field("port", port)
+            .field("has_token", &token.is_some())
+            .field("token_file", token_file)
+            .field("tls", tls)
+            .finish()
+    }
+}
+
+/// `permissions.api.tls`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FileApiTls {
+    /// PEM chain, leaf first.
+    pub cert: Option<String>,
+    /// PEM private key.
+    pub key: Option<String>,
+    /// PEM bundle that clients' certificates must chain to.
+    pub client_ca: Option<String>,
+}
 
 /// The HTTP listener for changes.
 #[derive(Clone, Debug)]
@@ -49,8 +90,24 @@ pub struct ApiTls {
     pub client_ca: Option<PathBuf>,
 }
 
+impl FileApi {
+    pub(super) fn read(section: &mut Section<'_>) -> Self {
+        Self {
+            host: section.value("host"),
+            port: section.value("port"),
+            token: section.value("token"),
+            token_file: section.value("token_file"),
+            tls: section.object("tls", |section| FileApiTls {
+                cert: section.value("cert"),
+                key: section.value("key"),
+                client_ca: section.value("client_ca"),
+            }),
+        }
+    }
+}
+
 /// Fills in defaults and checks everything.
-pub(super) fn resolve(section: &file::Api, problems: &mut Problems) -> Option<PermissionsApi> {
+pub(super) fn resolve(section: &FileApi, problems: &mut Problems) -> Option<PermissionsApi> {
     if section.port.is_none() {
         let remedy = "give a port (0 picks a free one)";
         problems.error(ConfigError::Missing { key: "permissions.api.port", remedy });
@@ -71,7 +128,7 @@ pub(super) fn resolve(section: &file::Api, problems: &mut Problems) -> Option<Pe
     Some(PermissionsApi { address, token, tls })
 }
 
-fn token(section: &file::Api, problems: &mut Problems) -> Option<ApiToken> {
+fn token(section: &FileApi, problems: &mut Problems) -> Option<ApiToken> {
     /// Shorter ones can be guessed.
     const SHORTEST_TOKEN: usize = 16;
     match (section.token.as_deref(), section.token_file.as_deref()) {
@@ -97,7 +154,7 @@ fn token(section: &file::Api, problems: &mut Problems) -> Option<ApiToken> {
     }
 }
 
-fn api_tls(tls: &file::ApiTls, problems: &mut Problems) -> ApiTls {
+fn api_tls(tls: &FileApiTls, problems: &mut Problems) -> ApiTls {
     ApiTls {
         cert: required(
             "permissions.api.tls.cert",

@@ -1,19 +1,47 @@
 //! `permissions`: the rules, where grants live, and how they are changed.
 
 mod api;
-pub mod file;
+mod rules;
+mod store;
 
-use std::path::PathBuf;
 use std::time::Duration;
 
-pub use self::api::{ApiTls, ApiToken, PermissionsApi};
-use regex::Regex;
-
-use self::file::{Action as ActionValue, Store};
+pub use self::api::{ApiTls, ApiToken, FileApi, FileApiTls, PermissionsApi};
+pub use self::rules::FileAction;
+pub(super) use self::store::Topics;
+pub use self::store::{FilePath, FileStore, FileTopic, PermissionStore};
+use super::Kafka;
 use super::duration::{DAY, HOUR, SECOND};
 use super::error::{ConfigError, Problems};
-use super::{Kafka, Route};
-use crate::permissions::{Action, Mode, Rules, Scope, Scopes};
+use super::section::Section;
+use crate::permissions::Rules;
+
+/// `permissions`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FilePermissions {
+    /// `off`, `audit` or `enforce`.
+    pub mode: Option<String>,
+    /// `deny` or `allow`, for a vehicle without an entry.
+    pub default: Option<String>,
+    /// Also the fields that reveal a place indirectly, and unknown field numbers.
+    pub strict: Option<bool>,
+    /// What becomes of a datum that is withheld.
+    pub action: Option<FileAction>,
+    /// `deliver` or `skip`, for a `V` record of which nothing is left.
+    pub empty_records: Option<String>,
+    /// Regular expressions of what else counts as coordinates in texts.
+    pub patterns: Option<Vec<String>>,
+    /// The scopes that are enforced.
+    pub scopes: Option<Vec<String>>,
+    /// Where grants live.
+    pub store: Option<FileStore>,
+    /// How long the last known grants are kept when the store is lost.
+    pub max_stale: Option<Duration>,
+    /// How grants are changed.
+    pub api: Option<FileApi>,
+    /// A Kafka topic that every change is also written to.
+    pub audit_topic: Option<String>,
+}
 
 /// What needs an owner's consent.
 #[derive(Clone, Debug)]
@@ -32,219 +60,47 @@ pub struct Permissions {
     pub kafka: Option<Kafka>,
 }
 
-/// Where grants live.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PermissionStore {
-    /// A file of JSON, or of CSV by its extension.
-    File {
-        /// It.
-        path: PathBuf,
-    },
-    /// An SQLite database.
-    Sqlite {
-        /// The database file.
-        path: PathBuf,
-    },
-    /// A compacted Kafka topic.
-    Kafka {
-        /// Its whole name.
-        topic: String,
-    },
-}
+impl FilePermissions {
+    pub(in crate::config) fn read(section: &mut Section<'_>) -> Self {
+        Self {
+            mode: section.value("mode"),
+            default: section.value("default"),
+            strict: section.value("strict"),
+            action: section.value("action"),
+            empty_records: section.value("empty_records"),
+            patterns: section.value("patterns"),
+            scopes: section.value("scopes"),
+            store: section.object("store", FileStore::read),
+            max_stale: section.duration("max_stale"),
+            api: section.object("api", FileApi::read),
+            audit_topic: section.value("audit_topic"),
+        }
+    }
 
-/// The topics that records go to, which grants must stay out of.
-pub(super) struct Topics<'a> {
-    pub(super) namespace: &'a str,
-    pub(super) routes: &'a [Route],
-}
-
-impl Topics<'_> {
-    fn contain(&self, topic: &str) -> bool {
-        self.routes.iter().any(|route| format!("{}_{}", self.namespace, route.topic) == topic)
+    /// Whether the section `kafka` is needed.
+    #[must_use]
+    pub fn uses_kafka(&self) -> bool {
+        self.audit_topic.is_some() || self.store.as_ref().is_some_and(|store| store.kafka.is_some())
     }
 }
 
 /// Fills in defaults and checks everything.
 pub(super) fn resolve(
-    section: &file::Permissions,
+    section: &FilePermissions,
     kafka: Option<&Kafka>,
     topics: &Topics<'_>,
     problems: &mut Problems,
 ) -> Permissions {
-    let store = store(section.store.as_ref(), problems);
-    check_topics(&store, section.audit_topic.as_deref(), topics, problems);
+    let store = store::resolve(section.store.as_ref(), problems);
+    store::check_topics(&store, section.audit_topic.as_deref(), topics, problems);
     Permissions {
-        rules: rules(section, problems),
+        rules: rules::resolve(section, problems),
         store,
         max_stale: problems.duration("permissions.max_stale", section.max_stale, SECOND..=30 * DAY, HOUR),
         api: section.api.as_ref().and_then(|section| api::resolve(section, problems)),
         audit_topic: section.audit_topic.clone(),
         kafka: kafka.cloned(),
     }
-}
-
-fn rules(section: &file::Permissions, problems: &mut Problems) -> Rules {
-    let rules = Rules {
-        mode: mode(section.mode.as_deref(), problems),
-        action: action(section.action.as_ref(), problems),
-        // The stricter of two choices unless the operator makes the other one.
-        strict: section.strict.unwrap_or(true),
-        deny_unknown: deny_unknown(section.default.as_deref(), problems),
-        enforced: scopes(section.scopes.as_deref(), problems),
-        skip_empty: skip_empty(section.empty_records.as_deref(), problems),
-        patterns: patterns(section.patterns.as_deref(), problems).into(),
-        // Counters belong to a recorder; the application registers them.
-        ..Rules::off()
-    };
-    if rules.mode == Mode::Enforce && !rules.deny_unknown {
-        problems.advise(
-            "permissions.default",
-            "with \"allow\" the data of a vehicle pass although its owner has said nothing; \"deny\" withholds them",
-        );
-    }
-    rules
-}
-
-fn skip_empty(empty_records: Option<&str>, problems: &mut Problems) -> bool {
-    match empty_records {
-        None | Some("deliver") => false,
-        Some("skip") => true,
-        Some(other) => {
-            problems.not_allowed("permissions.empty_records", other, "deliver, skip");
-            false
-        }
-    }
-}
-
-fn mode(mode: Option<&str>, problems: &mut Problems) -> Mode {
-    match mode {
-        Some("off") => Mode::Off,
-        Some("audit") => Mode::Audit,
-        Some("enforce") => Mode::Enforce,
-        Some(other) => {
-            problems.not_allowed("permissions.mode", other, "off, audit, enforce");
-            Mode::Enforce
-        }
-        None => {
-            let remedy = "give \"off\", \"audit\" (counts what would be withheld) or \"enforce\"";
-            problems.error(ConfigError::Missing { key: "permissions.mode", remedy });
-            Mode::Enforce
-        }
-    }
-}
-
-fn action(action: Option<&ActionValue>, problems: &mut Problems) -> Action {
-    match action {
-        None => Action::Drop,
-        Some(ActionValue::Named(name)) => match name.as_str() {
-            "drop" => Action::Drop,
-            "invalid" => Action::Invalid,
-            other => {
-                problems.not_allowed("permissions.action", other, "drop, invalid, {\"coarsen\": 0 to 7}");
-                Action::Drop
-            }
-        },
-        // Seven decimals of a degree are a centimetre.
-        Some(ActionValue::Coarsen(decimals)) => {
-            Action::Coarsen(problems.number("permissions.action.coarsen", Some(*decimals), 0..=7, 0))
-        }
-    }
-}
-
-fn deny_unknown(default: Option<&str>, problems: &mut Problems) -> bool {
-    match default {
-        None | Some("deny") => true,
-        Some("allow") => false,
-        Some(other) => {
-            problems.not_allowed("permissions.default", other, "deny, allow");
-            true
-        }
-    }
-}
-
-fn scopes(names: Option<&[String]>, problems: &mut Problems) -> Scopes {
-    let Some(names) = names else { return Scopes::NONE.with(Scope::VehicleLocation) };
-    if names.is_empty() {
-        let remedy = "name at least one, such as \"vehicle_location\", or leave the key out";
-        problems.error(ConfigError::Missing { key: "permissions.scopes", remedy });
-    }
-    names.iter().enumerate().fold(Scopes::NONE, |scopes, (at, name)| match Scope::parse(name) {
-        Some(scope) => scopes.with(scope),
-        None => {
-            let allowed = Scope::ALL.map(Scope::label).join(", ");
-            problems.not_allowed(format!("permissions.scopes[{at}]"), name, allowed);
-            scopes
-        }
-    })
-}
-
-fn patterns(patterns: Option<&[String]>, problems: &mut Problems) -> Vec<Regex> {
-    let mut compiled = Vec::new();
-    for (at, pattern) in patterns.unwrap_or_default().iter().enumerate() {
-        match Regex::new(pattern) {
-            // It would put the mask between all letters.
-            Ok(regex) if regex.is_match("") => {
-                problems.not_allowed(
-                    format!("permissions.patterns[{at}]"),
-                    pattern,
-                    "expressions that do not match nothing",
-                );
-            }
-            Ok(regex) => compiled.push(regex),
-            Err(_) => {
-                problems.not_allowed(format!("permissions.patterns[{at}]"), pattern, "regular expressions");
-            }
-        }
-    }
-    compiled
-}
-
-fn store(section: Option<&Store>, problems: &mut Problems) -> PermissionStore {
-    let default = || PermissionStore::Sqlite { path: PathBuf::from("permissions.db") };
-    let store = match section {
-        None => default(),
-        Some(Store { file: Some(file), sqlite: None, kafka: None }) => PermissionStore::File {
-            path: required(
-                "permissions.store.file.path",
-                file.path.as_deref(),
-                "give a file, such as \"permissions.json\" or \"permissions.csv\"",
-                problems,
-            ),
-        },
-        Some(Store { file: None, sqlite: Some(sqlite), kafka: None }) => PermissionStore::Sqlite {
-            path: required(
-                "permissions.store.sqlite.path",
-                sqlite.path.as_deref().or(Some("permissions.db")),
-                "give a file, such as \"permissions.db\"",
-                problems,
-            ),
-        },
-        Some(Store { file: None, sqlite: None, kafka: Some(kafka) }) => PermissionStore::Kafka {
-            topic: required(
-                "permissions.store.kafka.topic",
-                kafka.topic.as_deref(),
-                "give a topic, such as \"permissions\"",
-                problems,
-            ),
-        },
-        Some(_) => {
-            let problem = "exactly one of file, sqlite, kafka must be given".to_owned();
-            problems.error(ConfigError::Conflict { key: "permissions.store", problem });
-            default()
-        }
-    };
-    check_built(&store, problems);
-    store
-}
-
-fn check_built(store: &PermissionStore, problems: &mut Problems) {
-    let missing = match store {
-        PermissionStore::Kafka { .. } if !cfg!(feature = "kafka") => "kafka",
-        PermissionStore::Sqlite { .. } if !cfg!(feature = "sqlite") => "sqlite",
-        _ => return,
-    };
-    let problem = format!("this build has no {missing}; choose another store");
-    problems.error(ConfigError::Conflict { key: "permissions.store", problem });
 }
 
 fn required<T: From<String>>(
@@ -257,31 +113,6 @@ fn required<T: From<String>>(
         problems.error(ConfigError::Missing { key, remedy });
     }
     T::from(value.unwrap_or_default().to_owned())
-}
-
-fn check_topics(store: &PermissionStore, audit: Option<&str>, topics: &Topics<'_>, problems: &mut Problems) {
-    let mut check = |key, topic: &str| {
-        if let Some(c) = topic.chars().find(|c| !c.is_ascii_alphanumeric() && !matches!(c, '.' | '_' | '-')) {
-            let problem = format!("{topic:?}: {c:?} cannot stand in a topic name");
-            problems.error(ConfigError::Conflict { key, problem });
-        } else if topics.contain(topic) {
-            let problem = format!("{topic:?} is where records go");
-            problems.error(ConfigError::Conflict { key, problem });
-        }
-    };
-    let grants = if let PermissionStore::Kafka { topic } = store { Some(topic.as_str()) } else { None };
-    if let Some(topic) = grants {
-        check("permissions.store.kafka.topic", topic);
-    }
-    let Some(audit) = audit else { return };
-    check("permissions.audit_topic", audit);
-    if audit.is_empty() {
-        let remedy = "give a topic, or leave the key out";
-        problems.error(ConfigError::Missing { key: "permissions.audit_topic", remedy });
-    } else if grants == Some(audit) {
-        let problem = format!("{audit:?} is where grants live");
-        problems.error(ConfigError::Conflict { key: "permissions.audit_topic", problem });
-    }
 }
 
 #[cfg(test)]
