@@ -18,7 +18,6 @@ use crate::listener::{self, Listener};
 use crate::logging::{self, RateLimited};
 use crate::metrics::Metrics;
 use crate::open_files;
-use crate::permissions::filter::Withheld;
 use crate::permissions::{self, Authority, Permissions, api};
 use crate::policy::{Policy, Routes};
 use crate::record::Topics;
@@ -255,9 +254,8 @@ impl Consent {
             tracing::info!(activity = true, "permissions_off");
             return Ok(Self { permissions: Arc::new(Permissions::off()), _authority: None, api: None, tls: None });
         };
-        let mut rules = config.rules.clone();
-        rules.withheld = metrics.scope(|| Arc::new(Withheld::register(rules.mode, rules.action, rules.enforced)));
-        let permissions = Arc::new(Permissions::new(rules.clone()));
+        let rules = config.rules.clone();
+        let permissions = Arc::new(metrics.scope(|| Permissions::new(rules.clone())));
         let authority = metrics.scope(|| Authority::open(config, Arc::clone(&permissions))).await?;
         tracing::info!(activity = true, mode = ?rules.mode, action = ?rules.action, strict = rules.strict, "permissions_on");
         let (api, tls) = match &config.api {

@@ -1,7 +1,9 @@
 //! The configuration, resolved: typed, validated, with every default filled in.
 //!
-//! `file` is the JSON as operators write it (the reference server's keys and ours), `resolve` turns it
-//! and the environment into a [`Config`], reporting every error at once. A `Config` holds no live object.
+//! One file per section holds its form in the file (`FileTls`), its typed form (`Tls`) and the way between (`resolve`),
+//! with defaults, limits and their reasons. `file` is the whole document as operators write it (the reference server's
+//! keys and ours); `resolve` turns it and the environment into a [`Config`], reporting every error at once. A `Config`
+//! holds no live object.
 
 mod admin;
 mod bounds;

@@ -56,8 +56,6 @@ pub struct Rules {
     pub patterns: Arc<[Regex]>,
     /// The scopes that are enforced.
     pub enforced: Scopes,
-    /// Counts what is withheld.
-    pub withheld: Arc<Withheld>,
 }
 
 impl Rules {
@@ -72,7 +70,6 @@ impl Rules {
             skip_empty: false,
             patterns: Arc::new([]),
             enforced: Scopes::NONE,
-            withheld: Arc::new(Withheld::noop()),
         }
     }
 
@@ -93,6 +90,8 @@ impl Rules {
 pub struct Filter<'a> {
     /// `None`: nothing is withheld.
     rules: Option<&'a Rules>,
+    /// `None`: what is withheld is not counted.
+    withheld: Option<&'a Withheld>,
     denied: Scopes,
 }
 
@@ -123,15 +122,21 @@ impl<'a> Filter<'a> {
     /// Passes everything.
     #[must_use]
     pub fn off() -> Self {
-        Self { rules: None, denied: Scopes::NONE }
+        Self { rules: None, withheld: None, denied: Scopes::NONE }
     }
 
-    /// Withholds what belongs to those `denied` scopes that the rules enforce.
+    /// Withholds what belongs to those `denied` scopes that the rules enforce, and counts nothing.
     #[must_use]
     pub fn new(rules: &'a Rules, denied: Scopes) -> Self {
         let denied = denied.and(rules.enforced);
         let is_off = denied.is_empty() || rules.mode == Mode::Off;
-        Self { rules: (!is_off).then_some(rules), denied }
+        Self { rules: (!is_off).then_some(rules), withheld: None, denied }
+    }
+
+    /// The same, counting.
+    #[must_use]
+    pub(super) fn counted_by(self, withheld: &'a Withheld) -> Self {
+        Self { withheld: Some(withheld), ..self }
     }
 
     /// Whether anything can be withheld at all.
@@ -249,15 +254,15 @@ impl<'a> Filter<'a> {
 
     /// Notes something in the tally of the record.
     pub fn note(&self, tally: &mut Tally, subject: Subject, outcome: Outcome) {
-        if let Some(rules) = self.rules {
-            rules.withheld.note(tally, subject, outcome);
+        if let Some(withheld) = self.withheld {
+            withheld.note(tally, subject, outcome);
         }
     }
 
     /// Counts what the record lost.
     pub fn count(&self, tally: &Tally) {
-        if let Some(rules) = self.rules {
-            rules.withheld.count(tally);
+        if let Some(withheld) = self.withheld {
+            withheld.count(tally);
         }
     }
 }

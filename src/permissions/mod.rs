@@ -29,6 +29,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 
+use self::filter::Withheld;
 pub use authority::{Authority, Page};
 pub use change::{Actor, Change, ChangeError, Changed, Entry, ImportError, Imported, Invalid};
 pub use filter::{Action, Filter, Mode, Rules};
@@ -42,6 +43,8 @@ pub use store::{OpenError, StoreError};
 #[derive(Debug)]
 pub struct Permissions {
     rules: Rules,
+    /// Counts what the rules take away.
+    withheld: Withheld,
     /// `None` until the store has been read, and after it has been lost for too long: everything is then withheld.
     grants: ArcSwap<Option<Grants>>,
     /// Counts the snapshots. Raised after a snapshot is in place, so whoever sees the number finds that one or a
@@ -72,13 +75,15 @@ enum Standing {
 }
 
 impl Permissions {
-    /// Nothing is known yet, so everything that needs a grant is withheld.
+    /// Nothing is known yet, so everything that needs a grant is withheld. What is withheld is counted with the current
+    /// recorder.
     #[must_use]
     pub fn new(rules: Rules) -> Self {
         if rules.mode != Mode::Off {
             filter::coordinates::prepare();
         }
-        Self { rules, grants: ArcSwap::from_pointee(None), generation: AtomicU64::new(1) }
+        let withheld = Withheld::register(rules.mode, rules.action, rules.enforced);
+        Self { rules, withheld, grants: ArcSwap::from_pointee(None), generation: AtomicU64::new(1) }
     }
 
     /// No filter: the section is absent from the configuration.
@@ -124,7 +129,7 @@ impl Permissions {
             Standing::Silent => grants::denied(None, &self.rules, created_ms, now_ms),
             Standing::Said(vehicle) => grants::denied(Some(vehicle), &self.rules, created_ms, now_ms),
         };
-        Filter::new(&self.rules, denied)
+        Filter::new(&self.rules, denied).counted_by(&self.withheld)
     }
 
     #[cold]
@@ -140,7 +145,7 @@ impl Permissions {
     /// masked for everybody.
     #[must_use]
     pub fn label(&self, text: String) -> String {
-        Filter::new(&self.rules, Scopes::ALL).label(text)
+        Filter::new(&self.rules, Scopes::ALL).counted_by(&self.withheld).label(text)
     }
 }
 

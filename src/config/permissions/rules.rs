@@ -42,8 +42,6 @@ pub(super) fn resolve(section: &FilePermissions, problems: &mut Problems) -> Rul
         enforced: scopes(section.scopes.as_deref(), problems),
         skip_empty: skip_empty(section.empty_records.as_deref(), problems),
         patterns: patterns(section.patterns.as_deref(), problems).into(),
-        // Counters belong to a recorder; the application registers them.
-        ..Rules::off()
     };
     if rules.mode == Mode::Enforce && !rules.deny_unknown {
         problems.advise(

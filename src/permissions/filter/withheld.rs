@@ -106,13 +106,6 @@ impl Withheld {
         Self { rows, counters: counters.into() }
     }
 
-    /// Counts nothing.
-    #[must_use]
-    pub fn noop() -> Self {
-        let counters = FIXED.iter().map(|_| Outcome::ALL.map(|_| Counter::noop())).collect();
-        Self { rows: Box::new([OTHER; FIELD_COUNT]), counters }
-    }
-
     pub(super) fn count(&self, tally: &Tally) {
         for lost in tally.first[..tally.len].iter().chain(&tally.more) {
             self.counters[usize::from(lost.row)][lost.outcome as usize].increment(1);
@@ -185,8 +178,6 @@ impl Tally {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use metrics_exporter_prometheus::PrometheusBuilder;
     use prost::Message as _;
 
@@ -203,10 +194,9 @@ mod tests {
     /// The counters that are not zero after a record.
     fn counted(mode: Mode, action: Action, records: &[(RecordKind, Vec<u8>)]) -> Vec<String> {
         let recorder = PrometheusBuilder::new().build_recorder();
-        let withheld = metrics::with_local_recorder(&recorder, || Arc::new(Withheld::register(mode, action, LOCATION)));
-        let rules =
-            Rules { mode, action, strict: true, deny_unknown: true, enforced: LOCATION, withheld, ..Rules::off() };
-        let filter = Filter::new(&rules, Scopes::ALL);
+        let withheld = metrics::with_local_recorder(&recorder, || Withheld::register(mode, action, LOCATION));
+        let rules = Rules { mode, action, strict: true, deny_unknown: true, enforced: LOCATION, ..Rules::off() };
+        let filter = Filter::new(&rules, Scopes::ALL).counted_by(&withheld);
         for (kind, payload) in records {
             rewrite(*kind, payload, "VIN", &filter, &mut Vec::new()).unwrap();
         }
