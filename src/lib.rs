@@ -40,5 +40,6 @@ pub mod metrics;
 pub mod open_files;
 pub mod places;
 pub mod proto;
+pub mod protobuf;
 pub mod tls;
 mod work;

@@ -1,6 +1,6 @@
 //! The vehicle's protobuf messages, generated from `proto/*.proto`.
 //!
-//! The hot path does not use these types: it walks the wire fields (`record::wire`). They are for
+//! The hot path does not use these types: it walks the wire fields (`protobuf::wire`). They are for
 //! dispatchers that need values, for connectivity records and for tests.
 
 #![allow(missing_docs, clippy::all, unreachable_pub)]

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use regex::Regex;
 
 use super::scope::{self, Scope, Scopes};
-use crate::record::wire::{self, Fields};
+use crate::protobuf::wire::{self, Fields};
 use crate::work;
 pub use withheld::{Outcome, Subject, Tally, Withheld};
 

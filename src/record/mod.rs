@@ -1,6 +1,6 @@
 //! A record: what a vehicle sent, checked, rewritten and ready to hand off.
 //!
-//! `kind` names record types, `wire` walks protobuf fields, `transform` rewrites a payload in one walk,
+//! `kind` names record types, `transform` rewrites a payload in one walk,
 //! `decoded` and `json` are the value forms that some dispatchers need,
 //! `connectivity` makes the records that the server itself sends.
 
@@ -10,7 +10,6 @@ pub mod json;
 pub mod kind;
 pub mod metadata;
 pub mod transform;
-pub mod wire;
 
 use std::sync::{Arc, OnceLock};
 

@@ -28,7 +28,7 @@ mod oracle;
 use std::ops::{ControlFlow, Range};
 use std::sync::LazyLock;
 
-use crate::record::transform::location;
+use crate::protobuf::location;
 use crate::work;
 use automata::{Ends, Starts};
 

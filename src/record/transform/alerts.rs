@@ -4,7 +4,7 @@ use super::check::{self, Form};
 use super::splice::Splice;
 use super::stamp::Item;
 use super::{PayloadError, schema};
-use crate::record::wire::{Field, Fields, Value, put_bytes, put_tag, put_varint, wire_type};
+use crate::protobuf::wire::{Field, Fields, Value, put_bytes, put_tag, put_varint, wire_type};
 
 /// From here on, a number of seconds is taken for a number of milliseconds. Source: the greatest number of
 /// seconds that protobuf allows in a duration, ten thousand years, which the reference server uses as the limit.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::schema::{Kind, Message};
 use super::{PayloadError, check};
-use crate::record::wire::{Fields, Packed, Value, put_bytes, put_tag, put_varint};
+use crate::protobuf::wire::{Fields, Packed, Value, put_bytes, put_tag, put_varint};
 use crate::work;
 
 /// The outgoing form of a payload.

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::PayloadError;
 use super::schema::{Kind, Message};
-use crate::record::wire::{Field, Fields, Packed, Value};
+use crate::protobuf::wire::{Field, Fields, Packed, Value};
 use crate::work;
 
 /// How a valid message is encoded.

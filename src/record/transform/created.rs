@@ -1,7 +1,7 @@
 //! When a record was made, by the vehicle's clock.
 
 use super::RecordKind;
-use crate::record::wire::{Fields, Malformed, Value};
+use crate::protobuf::wire::{Fields, Malformed, Value};
 
 /// The last second of the year 9999, where protobuf's timestamps end.
 const LAST_SECOND: i64 = 253_402_300_799;

@@ -7,18 +7,14 @@
 //!
 //! `schema` says which fields a message has, `check` validates a message and says whether it is in the
 //! outgoing form, `splice` copies with changes, `stamp` walks a payload, and `vehicle_data` and `alerts`
-//! decide what changes in an item of the record; `location`, `number` and `decimal` read what old firmware
-//! sends as text. What the owner has not allowed is withheld on the way: data of a `V` record in the walk,
-//! texts of the other records and unknown fields by `scrub`. `created` finds out when a record was made
-//! before any of this.
+//! decide what changes in an item of the record. What the owner has not allowed is withheld on the way: data
+//! of a `V` record in the walk, texts of the other records and unknown fields by `scrub`. `created` finds out
+//! when a record was made before any of this.
 
 mod alerts;
 mod canonical;
 mod check;
 mod created;
-mod decimal;
-pub(crate) mod location;
-mod number;
 mod schema;
 mod scrub;
 mod splice;
@@ -26,8 +22,8 @@ mod stamp;
 mod vehicle_data;
 
 use super::RecordKind;
-use super::wire::Malformed;
 use crate::permissions::filter::{Decision, Filter, Tally};
+use crate::protobuf::wire::Malformed;
 use check::Form;
 pub use created::created_ms;
 use schema::Message;

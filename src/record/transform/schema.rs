@@ -1,7 +1,7 @@
 //! Which fields the vehicle's messages have, as constant tables. Source: `proto/*.proto`.
 
+use crate::protobuf::wire::Value;
 use crate::record::RecordKind;
-use crate::record::wire::Value;
 
 /// A message type.
 pub(super) struct Message {

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use super::schema::{self, Kind, Message};
 use crate::permissions::filter::{Decision, Filter, MASK, Outcome, Subject, Tally, coordinates};
-use crate::record::wire::{Field, Fields, Value, put_bytes};
+use crate::protobuf::wire::{Field, Fields, Value, put_bytes};
 use crate::work;
 
 /// The payload without what `filter` withholds; the payload itself if that is to be counted only.

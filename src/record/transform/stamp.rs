@@ -5,7 +5,7 @@ use super::PayloadError;
 use super::check::{self, Form, Order};
 use super::schema::{Kind, Message};
 use super::splice::Splice;
-use crate::record::wire::{Field, Fields, Value, put_bytes};
+use crate::protobuf::wire::{Field, Fields, Value, put_bytes};
 
 /// An item of a record, such as a datum.
 pub(super) struct Item<'a> {

@@ -5,9 +5,10 @@ use std::io::{Cursor, Write as _};
 use super::check::{self, Form};
 use super::splice::Splice;
 use super::stamp::Item;
-use super::{PayloadError, decimal, location, schema};
+use super::{PayloadError, schema};
 use crate::permissions::filter::{Action, Decision, Filter, Outcome, Subject, Tally};
-use crate::record::wire::{Fields, Value, bytes_len, put_bytes, put_tag, put_varint, varint_len, wire_type};
+use crate::protobuf::wire::{Fields, Value, bytes_len, put_bytes, put_tag, put_varint, varint_len, wire_type};
+use crate::protobuf::{decimal, location};
 use crate::work;
 
 /// `Field.Location`.

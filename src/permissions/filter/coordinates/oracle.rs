@@ -10,7 +10,7 @@ use proptest::sample::select;
 use regex::Regex;
 
 use super::forms;
-use crate::record::transform::location;
+use crate::protobuf::location;
 
 /// The coordinates in a text, in order.
 fn found(text: &str) -> Vec<Range<usize>> {

@@ -15,7 +15,7 @@ pub(crate) struct Degrees {
 
 impl Degrees {
     /// With so many decimals; `None` when these are not the coordinates of any place.
-    pub(super) fn rounded(self, decimals: u8) -> Option<Self> {
+    pub(crate) fn rounded(self, decimals: u8) -> Option<Self> {
         let factor = 10_f64.powi(decimals.into());
         let round = |degrees: f64| {
             let rounded = (degrees * factor).round() / factor;
@@ -28,12 +28,12 @@ impl Degrees {
 const FULL_TURN: f64 = 360.0;
 
 /// The location in a text; what follows the closing parenthesis does not matter.
-pub(super) fn parse(text: &str) -> Option<Degrees> {
+pub(crate) fn parse(text: &str) -> Option<Degrees> {
     read(text, number::scan).map(|(degrees, _)| degrees)
 }
 
 /// The same with numbers that are right only once they are rounded; takes no more than a constant per byte.
-pub(super) fn parse_to_round(text: &str) -> Option<Degrees> {
+pub(crate) fn parse_to_round(text: &str) -> Option<Degrees> {
     read(text, number::scan_degrees).map(|(degrees, _)| degrees)
 }
 

@@ -230,15 +230,15 @@ struct Varint {
 }
 
 /// The varints of a packed field.
-pub(super) struct Packed<'a>(Fields<'a>);
+pub(crate) struct Packed<'a>(Fields<'a>);
 
 impl<'a> Packed<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
         Self(Fields::new(bytes))
     }
 
     /// The next value, and whether it is encoded in as few bytes as possible.
-    pub(super) fn next(&mut self) -> Result<Option<(u64, bool)>, Malformed> {
+    pub(crate) fn next(&mut self) -> Result<Option<(u64, bool)>, Malformed> {
         if self.0.at == self.0.bytes.len() {
             return Ok(None);
         }
@@ -248,16 +248,16 @@ impl<'a> Packed<'a> {
 }
 
 /// Wire types that this crate writes.
-pub(super) mod wire_type {
-    pub(in crate::record) const VARINT: u32 = 0;
-    pub(in crate::record) const FIXED64: u32 = 1;
-    pub(in crate::record) const BYTES: u32 = 2;
-    pub(in crate::record) const GROUP: u32 = 3;
-    pub(in crate::record) const FIXED32: u32 = 5;
+pub(crate) mod wire_type {
+    pub(crate) const VARINT: u32 = 0;
+    pub(crate) const FIXED64: u32 = 1;
+    pub(crate) const BYTES: u32 = 2;
+    pub(crate) const GROUP: u32 = 3;
+    pub(crate) const FIXED32: u32 = 5;
 }
 
 impl Value<'_> {
-    pub(super) fn wire_type(self) -> u32 {
+    pub(crate) fn wire_type(self) -> u32 {
         match self {
             Self::Varint(_) => wire_type::VARINT,
             Self::Fixed64(_) => wire_type::FIXED64,
@@ -269,7 +269,7 @@ impl Value<'_> {
 }
 
 /// Appends a varint.
-pub(super) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
         value >>= 7;
@@ -278,12 +278,12 @@ pub(super) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
 }
 
 /// Appends a tag.
-pub(super) fn put_tag(out: &mut Vec<u8>, number: u32, wire_type: u32) {
+pub(crate) fn put_tag(out: &mut Vec<u8>, number: u32, wire_type: u32) {
     put_varint(out, (u64::from(number) << 3) | u64::from(wire_type));
 }
 
 /// Appends a length-delimited field.
-pub(super) fn put_bytes(out: &mut Vec<u8>, number: u32, bytes: &[u8]) {
+pub(crate) fn put_bytes(out: &mut Vec<u8>, number: u32, bytes: &[u8]) {
     put_tag(out, number, wire_type::BYTES);
     put_varint(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
@@ -291,12 +291,12 @@ pub(super) fn put_bytes(out: &mut Vec<u8>, number: u32, bytes: &[u8]) {
 }
 
 /// Length of [`put_varint`]'s output.
-pub(super) fn varint_len(value: u64) -> usize {
+pub(crate) fn varint_len(value: u64) -> usize {
     (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
 }
 
 /// Length of [`put_bytes`]' output for a field number below 16.
-pub(super) fn bytes_len(len: usize) -> usize {
+pub(crate) fn bytes_len(len: usize) -> usize {
     1 + varint_len(len as u64) + len
 }
 

@@ -7,7 +7,7 @@ use crate::work;
 /// The number in a string in scientific notation, rounded to the nearest `f32`: an optional sign, digits with
 /// a decimal point in, before or after them, and an exponent. `None` for any other text, and for a number
 /// that no `f32` can hold.
-pub(super) fn parse(text: &str) -> Option<f32> {
+pub(crate) fn parse(text: &str) -> Option<f32> {
     work::took(2 * text.len());
     if !is_scientific(text.as_bytes()) {
         return None;
@@ -17,7 +17,7 @@ pub(super) fn parse(text: &str) -> Option<f32> {
 
 /// Appends the number with five decimals, the last one rounded half to even. What `{:.5}` writes, without the
 /// microsecond that it takes for numbers of forty digits.
-pub(super) fn write(number: f32, out: &mut impl Write) -> io::Result<()> {
+pub(crate) fn write(number: f32, out: &mut impl Write) -> io::Result<()> {
     let sign = if number.is_sign_negative() { "-" } else { "" };
     let (whole, fraction) = parts(number);
     write!(out, "{sign}{whole}.{fraction:05}")
