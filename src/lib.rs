@@ -41,5 +41,6 @@ pub mod open_files;
 pub mod places;
 pub mod proto;
 pub mod protobuf;
+pub mod scope;
 pub mod tls;
 mod work;

@@ -8,9 +8,9 @@ use super::audit::Audit;
 use super::change::{Change, ChangeError, Changed, Entry, ImportError, Imported};
 use super::grant::{Grant, State};
 use super::ledger::{Health, Ledger};
-use super::scope::Scope;
 use super::store::{OpenError, Store, StoreError};
 use crate::config;
+use crate::scope::Scope;
 
 /// Owns the store. While it lives, what others change there comes into force within a second.
 pub struct Authority {

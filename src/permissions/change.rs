@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use super::clock::{self, rfc3339};
 use super::grant::{Grant, MAX_SKEW_MS, State};
-use super::scope::Scope;
 use super::store::StoreError;
+use crate::scope::Scope;
 
 /// Who made a change.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

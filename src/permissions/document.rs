@@ -25,7 +25,7 @@ use serde_path_to_error::Segment;
 use super::change::{Actor, Change, Invalid};
 use super::clock::{parse_rfc3339, rfc3339};
 use super::grant::{Grant, State};
-use super::scope::Scope;
+use crate::scope::Scope;
 
 /// The form that is written, and the only one that is read.
 const VERSION: u64 = 1;

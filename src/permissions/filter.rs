@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 use regex::Regex;
 
-use super::scope::{self, Scope, Scopes};
 use crate::protobuf::wire::{self, Fields};
+use crate::scope::{self, Scope, Scopes};
 use crate::work;
 pub use withheld::{Outcome, Subject, Tally, Withheld};
 

@@ -8,7 +8,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::filter::Rules;
 use super::grant::Grant;
-use super::scope::{Scope, Scopes};
+use crate::scope::{Scope, Scopes};
 
 /// Grants by VIN and scope. A clone shares everything; a change to it copies one of the shards, so that with
 /// 100,000 vehicles the snapshot for one change costs some microseconds.

@@ -19,9 +19,9 @@ use super::change::Entry;
 use super::clock::now_ms;
 use super::grant::{Grant, State};
 use super::grants::Grants;
-use super::scope::Scope;
 use super::{Permissions, authority::Page};
 use crate::logging::RateLimited;
+use crate::scope::Scope;
 
 /// How the store is.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,8 +6,7 @@
 //!        └── admin API, command line (grant, revoke, import)
 //! ```
 //!
-//! `scope` names what can be granted and which fields belong to it, `grant` is what an owner said,
-//! `filter` decides about one datum, `grants` is the snapshot, `store` is where grants live, `api` is how
+//! `grant` is what an owner said about one of the scopes (`crate::scope`), `filter` decides about one datum, `grants` is the snapshot, `store` is where grants live, `api` is how
 //! they are changed, `document` how many of them are written down. `authority` is the one writer: it decides about changes (`change`), has the store keep them,
 //! and puts them in force through `ledger`, which also withholds everything when the store is lost for too long.
 
@@ -21,7 +20,6 @@ pub mod filter;
 pub mod grant;
 pub mod grants;
 mod ledger;
-pub mod scope;
 mod store;
 
 use std::sync::Arc;
@@ -30,13 +28,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arc_swap::ArcSwap;
 
 use self::filter::Withheld;
+pub use crate::scope::{Scope, Scopes};
 pub use authority::{Authority, Page};
 pub use change::{Actor, Change, ChangeError, Changed, Entry, ImportError, Imported, Invalid};
 pub use filter::{Action, Filter, Mode, Rules};
 pub use grant::{Grant, State};
 pub use grants::{Grants, Vehicle};
 pub use ledger::Health;
-pub use scope::{Scope, Scopes};
 pub use store::{OpenError, StoreError};
 
 /// What sessions share: the rules, which are fixed, and the grants, which change.

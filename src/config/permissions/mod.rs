@@ -118,7 +118,8 @@ fn required<T: From<String>>(
 #[cfg(test)]
 mod tests {
     use crate::config::{Config, Env, PermissionStore, Problems, file::FileConfig, resolve};
-    use crate::permissions::{Action, Mode, Scope};
+    use crate::permissions::{Action, Mode};
+    use crate::scope::Scope;
 
     pub(super) fn load(permissions: &str) -> Result<Config, Problems> {
         let text = format!(

@@ -6,7 +6,8 @@ use super::FilePermissions;
 use crate::config::error::{ConfigError, Problems};
 use crate::config::json::Json;
 use crate::config::section::FromJson;
-use crate::permissions::{Action, Mode, Rules, Scope, Scopes};
+use crate::permissions::{Action, Mode, Rules};
+use crate::scope::{Scope, Scopes};
 
 /// `permissions.action`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,8 +3,8 @@
 use metrics::{Counter, counter};
 
 use super::{Action, Mode};
-use crate::permissions::scope::{self, FIELD_COUNT, Scopes};
 use crate::proto::vehicle_data::Field;
+use crate::scope::{self, FIELD_COUNT, Scopes};
 
 /// What is counted apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
