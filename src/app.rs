@@ -13,12 +13,13 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::admin::{self, Phase, Readiness, Surface, Unhealthy};
 use crate::config::{self, Config};
 use crate::dispatch::{ConnectError, Targets};
+use crate::grants::{self, Authority, api};
 use crate::http;
 use crate::listener::{self, Listener};
 use crate::logging::{self, RateLimited};
 use crate::metrics::Metrics;
 use crate::open_files;
-use crate::permissions::{self, Authority, Permissions, api};
+use crate::permissions::Permissions;
 use crate::policy::{Policy, Routes};
 use crate::record::Topics;
 use crate::session::budget::Budget;
@@ -74,10 +75,10 @@ pub enum AppError {
     Connect(#[from] ConnectError),
     /// The grants cannot be read, so nobody knows what may leave.
     #[error(transparent)]
-    Permissions(#[from] permissions::OpenError),
+    Permissions(#[from] grants::OpenError),
     /// Nobody could use the admin API.
     #[error(transparent)]
-    PermissionsApi(#[from] permissions::api::AuthError),
+    PermissionsApi(#[from] grants::api::AuthError),
     /// Signals cannot be received.
     #[error("cannot receive signals: {0}")]
     Signals(#[source] std::io::Error),
@@ -96,7 +97,7 @@ impl AppError {
         match self {
             Self::Tls(_)
             | Self::Connect(ConnectError::Config { .. })
-            | Self::Permissions(permissions::OpenError::Misconfigured(_))
+            | Self::Permissions(grants::OpenError::Misconfigured(_))
             | Self::PermissionsApi(_) => 64,
             Self::Connect(ConnectError::Unreachable { .. })
             | Self::Permissions(_)

@@ -26,6 +26,8 @@ pub mod record;
 
 pub mod permissions;
 
+pub mod grants;
+
 pub mod policy;
 
 pub mod dispatch;

@@ -3,8 +3,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-use fleet_telemetry::permissions::{Action, Filter, Mode, Rules, Scopes};
+use fleet_telemetry::permissions::{Action, Filter, Mode, Rules};
 use fleet_telemetry::record::{Decoded, RecordKind, json, transform};
+use fleet_telemetry::scope::Scopes;
 
 /// Bytes for each byte of the message, at most; docs/operations.md has them.
 const REWRITTEN: f64 = 32.0;

@@ -8,7 +8,7 @@ mod records;
 
 use std::sync::LazyLock;
 
-use fleet_telemetry::permissions::{Action, Filter, Mode, Rules, Scope, Scopes};
+use fleet_telemetry::permissions::{Action, Filter, Mode, Rules};
 use fleet_telemetry::proto::vehicle_alerts::VehicleAlerts;
 use fleet_telemetry::proto::vehicle_connectivity::VehicleConnectivity;
 use fleet_telemetry::proto::vehicle_data::{Datum, Field, value::Value as Typed};
@@ -16,6 +16,7 @@ use fleet_telemetry::proto::vehicle_error::VehicleErrors;
 use fleet_telemetry::protobuf::wire::{self, Fields};
 use fleet_telemetry::record::RecordKind;
 use fleet_telemetry::record::transform::rewrite;
+use fleet_telemetry::scope::{Scope, Scopes};
 use proptest::prelude::*;
 use proptest::sample::select;
 use prost::Message;

@@ -9,9 +9,11 @@ use std::time::Duration;
 
 use assert_cmd::Command;
 use fleet_telemetry::config::{self, ApiTls, ApiToken, PermissionStore, PermissionsApi};
+use fleet_telemetry::grants::Authority;
+use fleet_telemetry::grants::api::{self, Api, Auth};
 use fleet_telemetry::http;
-use fleet_telemetry::permissions::api::{self, Api, Auth};
-use fleet_telemetry::permissions::{Authority, Mode, Permissions, Rules, Scope, Scopes};
+use fleet_telemetry::permissions::{Mode, Permissions, Rules};
+use fleet_telemetry::scope::{Scope, Scopes};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use serde_json::Value;
 use tokio::net::TcpListener;

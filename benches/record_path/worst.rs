@@ -3,11 +3,12 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use fleet_telemetry::permissions::{Action, Filter, Mode, Rules, Scope, Scopes};
+use fleet_telemetry::permissions::{Action, Filter, Mode, Rules};
 use fleet_telemetry::proto::vehicle_alerts::{VehicleAlert, VehicleAlerts};
 use fleet_telemetry::proto::vehicle_data::{Datum, Field, Payload, Value, value};
 use fleet_telemetry::proto::vehicle_error::{VehicleError, VehicleErrors};
 use fleet_telemetry::record::{RecordKind, json, transform};
+use fleet_telemetry::scope::{Scope, Scopes};
 use prost::Message as _;
 
 /// `limits.max_message_bytes`, unless it is configured.

@@ -1,11 +1,12 @@
 //! What must hold for any input. A target panics when it does not.
 
 use fleet_telemetry::envelope::{Envelope, message, reply};
-use fleet_telemetry::permissions::{Action, Filter, Mode, Rules, Scope, Scopes};
+use fleet_telemetry::permissions::{Action, Filter, Mode, Rules};
 use fleet_telemetry::proto::vehicle_alerts::VehicleAlerts;
 use fleet_telemetry::proto::vehicle_connectivity::VehicleConnectivity;
 use fleet_telemetry::proto::vehicle_data::{Datum, Payload, value};
 use fleet_telemetry::record::{Decoded, RecordKind, json, transform};
+use fleet_telemetry::scope::{Scope, Scopes};
 use prost::Message;
 
 const VIN: &str = "5YJ3E1EA7JF000001";

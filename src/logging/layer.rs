@@ -9,7 +9,7 @@ use tracing_subscriber::registry::LookupSpan;
 use super::fields::Fields;
 use super::log::Log;
 use super::{OURS, RECORDS_TARGET};
-use crate::permissions::audit;
+use crate::grants::audit;
 
 /// Makes one line per event, with the fields of the spans around it, on the thread that logs.
 #[derive(Debug)]

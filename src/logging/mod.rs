@@ -85,6 +85,6 @@ fn filter(log: &config::Log) -> Targets {
         .with_default(libraries)
         .with_target(OURS, log.level)
         // Who changed a consent is on record whatever the level.
-        .with_target(crate::permissions::audit::TARGET, log.level.max(LevelFilter::INFO));
+        .with_target(crate::grants::audit::TARGET, log.level.max(LevelFilter::INFO));
     if log.suppress_handshake_errors { filter.with_target(HANDSHAKE_TARGET, LevelFilter::OFF) } else { filter }
 }

@@ -1,41 +1,28 @@
 //! Location permission: what the owner of a vehicle has not allowed never leaves the process.
 //!
 //! ```text
-//!  store (file, SQLite, Kafka) ──▶ Grants, an atomic snapshot ──▶ Filter, per record ──▶ the walk in `record::transform`
-//!        ▲                                                                                     keep · drop · invalid · coarsen
-//!        └── admin API, command line (grant, revoke, import)
+//!  crate::grants ──▶ Grants, an atomic snapshot ──▶ Filter, per record ──▶ the walk in `record::transform`
+//!                                                                           keep · drop · invalid · coarsen
 //! ```
 //!
-//! `grant` is what an owner said about one of the scopes (`crate::scope`), `filter` decides about one datum, `grants` is the snapshot, `store` is where grants live, `api` is how
-//! they are changed, `document` how many of them are written down. `authority` is the one writer: it decides about changes (`change`), has the store keep them,
-//! and puts them in force through `ledger`, which also withholds everything when the store is lost for too long.
+//! `grant` is what an owner said about one of the scopes (`crate::scope`), `snapshot` all that owners have said, and
+//! `filter` decides about one datum.
 
-pub mod api;
-pub mod audit;
-pub mod authority;
-mod change;
-pub mod clock;
-pub mod document;
 pub mod filter;
-pub mod grant;
-pub mod grants;
-mod ledger;
-mod store;
+mod grant;
+mod snapshot;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 
-use self::filter::Withheld;
-pub use crate::scope::{Scope, Scopes};
-pub use authority::{Authority, Page};
-pub use change::{Actor, Change, ChangeError, Changed, Entry, ImportError, Imported, Invalid};
 pub use filter::{Action, Filter, Mode, Rules};
-pub use grant::{Grant, State};
-pub use grants::{Grants, Vehicle};
-pub use ledger::Health;
-pub use store::{OpenError, StoreError};
+pub use grant::{Grant, MAX_SKEW_MS, State};
+pub use snapshot::{Grants, Vehicle};
+
+use self::filter::Withheld;
+use crate::scope::Scopes;
 
 /// What sessions share: the rules, which are fixed, and the grants, which change.
 #[derive(Debug)]
@@ -124,8 +111,8 @@ impl Permissions {
         }
         let denied = match &seen.standing {
             Standing::NotLoaded => Scopes::ALL,
-            Standing::Silent => grants::denied(None, &self.rules, created_ms, now_ms),
-            Standing::Said(vehicle) => grants::denied(Some(vehicle), &self.rules, created_ms, now_ms),
+            Standing::Silent => snapshot::denied(None, &self.rules, created_ms, now_ms),
+            Standing::Said(vehicle) => snapshot::denied(Some(vehicle), &self.rules, created_ms, now_ms),
         };
         Filter::new(&self.rules, denied).counted_by(&self.withheld)
     }
@@ -150,6 +137,7 @@ impl Permissions {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scope::Scope;
 
     fn label(mode: Mode, enforced: Scopes) -> String {
         let rules = Rules { mode, enforced, ..Rules::off() };

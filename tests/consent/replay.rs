@@ -182,5 +182,5 @@ fn write_grants(site: &Site, grants: Value) {
 }
 
 fn rfc3339(millis: i64) -> String {
-    fleet_telemetry::permissions::clock::rfc3339(millis)
+    fleet_telemetry::grants::clock::rfc3339(millis)
 }

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use fleet_telemetry::config::PermissionStore;
+use fleet_telemetry::grants::{Authority, ChangeError, Health};
 use fleet_telemetry::metrics::Metrics;
-use fleet_telemetry::permissions::{Authority, ChangeError, Health, Permissions, State};
+use fleet_telemetry::permissions::{Permissions, State};
 use tempfile::TempDir;
 
 use super::{

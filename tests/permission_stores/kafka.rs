@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use fleet_telemetry::config::{self, PermissionStore};
-use fleet_telemetry::permissions::{ChangeError, Health, State};
+use fleet_telemetry::grants::{ChangeError, Health};
+use fleet_telemetry::permissions::State;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -66,7 +67,7 @@ async fn two_instances_share_one_log() {
     assert_eq!(third.location("A").unwrap().version, 4);
 }
 
-fn version(entry: fleet_telemetry::permissions::Entry) -> u64 {
+fn version(entry: fleet_telemetry::grants::Entry) -> u64 {
     entry.grant.version
 }
 

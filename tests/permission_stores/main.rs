@@ -14,10 +14,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fleet_telemetry::config::{self, PermissionStore};
-use fleet_telemetry::permissions::{
-    Action, Actor, Authority, Change, Grant, Health, Mode, OpenError, Permissions, Rules, Scope, Scopes, Seen, State,
-    clock,
-};
+use fleet_telemetry::grants::{Actor, Authority, Change, Health, OpenError, clock};
+use fleet_telemetry::permissions::{Action, Grant, Mode, Permissions, Rules, Seen, State};
+use fleet_telemetry::scope::{Scope, Scopes};
 
 /// Another instance, or a reader of a file, follows within this time.
 const FOLLOWS: Duration = Duration::from_secs(1);

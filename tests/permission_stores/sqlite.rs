@@ -6,7 +6,9 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use fleet_telemetry::config::{self, PermissionStore};
-use fleet_telemetry::permissions::{ChangeError, Health, ImportError, Scope, State};
+use fleet_telemetry::grants::{ChangeError, Health, ImportError};
+use fleet_telemetry::permissions::State;
+use fleet_telemetry::scope::Scope;
 
 use super::{FOLLOWS, HOUR, change, configure, is_stale, open, try_open, until, withholds_everything};
 

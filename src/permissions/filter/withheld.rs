@@ -182,12 +182,13 @@ mod tests {
     use prost::Message as _;
 
     use super::*;
-    use crate::permissions::{Filter, Rules, Scope};
+    use crate::permissions::{Filter, Rules};
     use crate::proto::vehicle_data::value::Value as Typed;
     use crate::proto::vehicle_data::{Datum, LocationValue, Payload, Value};
     use crate::proto::vehicle_error::{VehicleError, VehicleErrors};
     use crate::record::RecordKind;
     use crate::record::transform::rewrite;
+    use crate::scope::Scope;
 
     const LOCATION: Scopes = Scopes::NONE.with(Scope::VehicleLocation);
 

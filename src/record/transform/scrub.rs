@@ -130,11 +130,12 @@ mod tests {
 
     use prost::Message as _;
 
-    use crate::permissions::{Action, Filter, Mode, Rules, Scopes};
+    use crate::permissions::{Action, Filter, Mode, Rules};
     use crate::proto::vehicle_alerts::{VehicleAlert, VehicleAlerts};
     use crate::proto::vehicle_error::{VehicleError, VehicleErrors};
     use crate::record::RecordKind;
     use crate::record::transform::rewrite;
+    use crate::scope::Scopes;
 
     fn filtered(kind: RecordKind, payload: &[u8]) -> Vec<u8> {
         let rules =

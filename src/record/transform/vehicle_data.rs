@@ -278,10 +278,11 @@ impl Replacement {
 mod tests {
     use prost::Message as _;
 
-    use crate::permissions::{Action, Filter, Mode, Rules, Scope, Scopes};
+    use crate::permissions::{Action, Filter, Mode, Rules};
     use crate::proto::vehicle_data::{Datum, Field, LocationValue, Payload, Value, value};
     use crate::record::RecordKind;
     use crate::record::transform::{PayloadError, rewrite};
+    use crate::scope::{Scope, Scopes};
 
     fn rewritten(payload: &[u8]) -> Result<Vec<u8>, PayloadError> {
         let mut out = b"before".to_vec();

@@ -3,9 +3,10 @@
 use super::assert_linear;
 use crate::config;
 use crate::dispatch::logger;
-use crate::permissions::{Action, Filter, Mode, Rules, Scopes};
+use crate::permissions::{Action, Filter, Mode, Rules};
 use crate::record::transform::{created_ms, rewrite};
 use crate::record::{Decoded, RecordKind, json};
+use crate::scope::Scopes;
 use crate::session::websocket::Decoder;
 
 /// Fields of a record, in an odd order or form.

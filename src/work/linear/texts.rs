@@ -6,13 +6,14 @@ use proptest::sample::{Index, select};
 use prost::Message as _;
 
 use super::{PER_BYTE, assert_linear};
-use crate::permissions::{Action, Filter, Mode, Permissions, Rules, Scopes};
+use crate::permissions::{Action, Filter, Mode, Permissions, Rules};
 use crate::proto::vehicle_alerts::{VehicleAlert, VehicleAlerts};
 use crate::proto::vehicle_connectivity::VehicleConnectivity;
 use crate::proto::vehicle_data::{Datum, Field, Payload, Value, value};
 use crate::proto::vehicle_error::{VehicleError, VehicleErrors};
 use crate::record::transform::rewrite;
 use crate::record::{RecordKind, json};
+use crate::scope::Scopes;
 use crate::{logging, work};
 
 /// One of each form, and of what else is recognised in a text.

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use crate::permissions::change::Entry;
+use crate::grants::change::Entry;
 
 /// For stores that keep no history themselves.
 #[derive(Debug, Default)]

@@ -24,7 +24,7 @@ use serde_path_to_error::Segment;
 
 use super::change::{Actor, Change, Invalid};
 use super::clock::{parse_rfc3339, rfc3339};
-use super::grant::{Grant, State};
+use crate::permissions::{Grant, State};
 use crate::scope::Scope;
 
 /// The form that is written, and the only one that is read.

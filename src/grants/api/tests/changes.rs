@@ -1,7 +1,8 @@
 //! Changes of one entry.
 
 use super::*;
-use crate::permissions::{Seen, clock};
+use crate::grants::clock;
+use crate::permissions::Seen;
 
 /// Whether the filter lets a record of now carry the location.
 fn passes(server: &Server) -> bool {

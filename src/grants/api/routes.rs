@@ -12,7 +12,7 @@ use axum::{Json, Router, middleware};
 use super::refusal::Refusal;
 use super::view::HealthView;
 use super::{Api, OPENAPI, auth, transfer, vehicles};
-use crate::permissions::Health;
+use crate::grants::Health;
 
 /// Everything that needs a caller who may: method, path, answer.
 pub(super) fn routes() -> Vec<(&'static str, &'static str, MethodRouter<Arc<Api>>)> {

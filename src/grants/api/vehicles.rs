@@ -15,7 +15,7 @@ use super::access::Access;
 use super::refusal::Refusal;
 use super::request::{self, Entry, Parameters, Vehicle, Wish};
 use super::view::{AuditLine, EntryView, GrantView, VehicleView};
-use crate::permissions::{Actor, ChangeError, clock, document};
+use crate::grants::{Actor, ChangeError, clock, document};
 
 /// Longest body of a `PUT`, in bytes.
 const BODY_BYTES: usize = 1 << 20;

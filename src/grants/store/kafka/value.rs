@@ -7,9 +7,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::permissions::change::{Actor, Entry};
-use crate::permissions::clock::{parse_rfc3339, rfc3339};
-use crate::permissions::{Grant, Scope, State};
+use crate::grants::change::{Actor, Entry};
+use crate::grants::clock::{parse_rfc3339, rfc3339};
+use crate::permissions::{Grant, State};
+use crate::scope::Scope;
 
 #[derive(Serialize, Deserialize)]
 struct Message {

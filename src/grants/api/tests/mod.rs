@@ -16,8 +16,10 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::{Api, Auth, serve};
 use crate::config::{self, ApiToken, PermissionStore, PermissionsApi};
+use crate::grants::Authority;
 use crate::http::Bounds;
-use crate::permissions::{Authority, Mode, Permissions, Rules, Scope, Scopes};
+use crate::permissions::{Mode, Permissions, Rules};
+use crate::scope::{Scope, Scopes};
 
 const TOKEN: &str = "a-token-of-the-tests";
 const VIN: &str = "5YJ3E1EA1KF000001";

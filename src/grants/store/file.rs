@@ -19,14 +19,15 @@ use std::time::Duration;
 
 use super::recent::Recent;
 use super::{OpenError, StoreError, enforce, failed};
-use crate::permissions::change::{self, Actor, Change, ChangeError, Entry, ImportError, Invalid, Planned};
-use crate::permissions::clock::now_ms;
-use crate::permissions::document::{self, DocumentError, Format, Row};
-use crate::permissions::ledger::Ledger;
-use crate::permissions::{Grant, Grants, Scope, State};
+use crate::grants::change::{self, Actor, Change, ChangeError, Entry, ImportError, Invalid, Planned};
+use crate::grants::clock::now_ms;
+use crate::grants::document::{self, DocumentError, Format, Row};
+use crate::grants::ledger::Ledger;
+use crate::permissions::{Grant, Grants, State};
+use crate::scope::Scope;
 
 /// The store.
-pub(in crate::permissions) struct File {
+pub(in crate::grants) struct File {
     path: PathBuf,
     format: Format,
     ledger: Arc<Ledger>,

@@ -15,12 +15,11 @@ use std::time::{Duration, Instant};
 use metrics::{Counter, Gauge, counter, gauge};
 
 use super::audit::{Admission, Audit, AuditEntry};
+use super::authority::Page;
 use super::change::Entry;
 use super::clock::now_ms;
-use super::grant::{Grant, State};
-use super::grants::Grants;
-use super::{Permissions, authority::Page};
 use crate::logging::RateLimited;
+use crate::permissions::{Grant, Grants, Permissions, State};
 use crate::scope::Scope;
 
 /// How the store is.
@@ -291,8 +290,9 @@ mod tests {
     use std::io::Write;
 
     use super::*;
-    use crate::permissions::change::Actor;
-    use crate::permissions::{Mode, Rules, Scopes, Seen};
+    use crate::grants::change::Actor;
+    use crate::permissions::{Mode, Rules, Seen};
+    use crate::scope::Scopes;
 
     const SHORT: Duration = Duration::from_millis(50);
 

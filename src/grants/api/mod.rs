@@ -37,8 +37,8 @@ pub use refusal::Code;
 pub use serve::serve;
 
 use super::Authority;
-use super::Rules;
 use crate::logging::RateLimited;
+use crate::permissions::Rules;
 
 /// The description of the API, as it is served.
 pub const OPENAPI: &str = include_str!("openapi.json");

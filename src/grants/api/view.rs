@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::Api;
-use crate::permissions::{Entry, Health};
-use crate::permissions::{Grant, Scope, clock};
+use crate::grants::clock;
+use crate::grants::{Entry, Health};
+use crate::permissions::Grant;
+use crate::scope::Scope;
 
 /// One entry.
 #[derive(Debug, Serialize)]

@@ -12,8 +12,9 @@ use bytes::Bytes;
 use serde::Deserialize;
 
 use super::refusal::Refusal;
-use crate::permissions::change::check_vin;
-use crate::permissions::{Actor, Change, Invalid, Scope, document};
+use crate::grants::change::check_vin;
+use crate::grants::{Actor, Change, Invalid, document};
+use crate::scope::Scope;
 
 /// From the request's headers to the end of its body, and a second more for each MiB that it may have.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);

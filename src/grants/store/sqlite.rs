@@ -19,13 +19,14 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, Transaction, TransactionBehavior, params};
 
 use super::{OpenError, StoreError, enforce, failed};
-use crate::permissions::change::{self, Actor, Change, Entry, ImportError, Planned};
-use crate::permissions::clock::now_ms;
-use crate::permissions::ledger::Ledger;
-use crate::permissions::{Grant, Grants, Scope, State};
+use crate::grants::change::{self, Actor, Change, Entry, ImportError, Planned};
+use crate::grants::clock::now_ms;
+use crate::grants::ledger::Ledger;
+use crate::permissions::{Grant, Grants, State};
+use crate::scope::Scope;
 
 /// The store.
-pub(in crate::permissions) struct Sqlite {
+pub(in crate::grants) struct Sqlite {
     path: PathBuf,
     ledger: Arc<Ledger>,
     /// Held while the database is read or written and the ledger follows; only by threads that may block.

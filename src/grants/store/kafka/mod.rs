@@ -36,12 +36,12 @@ use self::log::Log;
 use self::topic::{CONFIRM_WITHIN, Reader};
 use super::{OpenError, StoreError, failed};
 use crate::config;
-use crate::permissions::change::{self, Change, Entry, ImportError, Planned};
-use crate::permissions::clock::now_ms;
-use crate::permissions::ledger::Ledger;
+use crate::grants::change::{self, Change, Entry, ImportError, Planned};
+use crate::grants::clock::now_ms;
+use crate::grants::ledger::Ledger;
 
 /// The store.
-pub(in crate::permissions) struct Kafka {
+pub(in crate::grants) struct Kafka {
     log: Arc<Log>,
     clients: Clients,
     /// One change at a time: each is decided by the outcome of the one before.

@@ -3,13 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Permissions;
 use super::audit::Audit;
 use super::change::{Change, ChangeError, Changed, Entry, ImportError, Imported};
-use super::grant::{Grant, State};
 use super::ledger::{Health, Ledger};
 use super::store::{OpenError, Store, StoreError};
 use crate::config;
+use crate::permissions::{Grant, Permissions, State};
 use crate::scope::Scope;
 
 /// Owns the store. While it lives, what others change there comes into force within a second.

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use super::clock::{self, rfc3339};
-use super::grant::{Grant, MAX_SKEW_MS, State};
 use super::store::StoreError;
+use crate::permissions::{Grant, MAX_SKEW_MS, State};
 use crate::scope::Scope;
 
 /// Who made a change.

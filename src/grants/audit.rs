@@ -184,8 +184,9 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
-    use crate::permissions::Actor;
-    use crate::permissions::{Grant, Scope, State};
+    use crate::grants::Actor;
+    use crate::permissions::{Grant, State};
+    use crate::scope::Scope;
 
     fn entry() -> AuditEntry {
         let grant = Grant {

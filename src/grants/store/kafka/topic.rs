@@ -13,7 +13,7 @@ use rdkafka::types::RDKafkaErrorCode;
 
 use crate::config;
 use crate::config::kafka_values;
-use crate::permissions::store::OpenError;
+use crate::grants::store::OpenError;
 
 /// Reads the topic.
 pub(super) type Reader = BaseConsumer<Quiet>;

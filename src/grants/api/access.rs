@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::permissions::{Grant, Mode, Rules, Scope, State, clock};
+use crate::grants::clock;
+use crate::permissions::{Grant, Mode, Rules, State};
+use crate::scope::Scope;
 
 /// What holds for one vehicle.
 #[derive(Debug, Serialize)]
@@ -103,7 +105,8 @@ fn mode(mode: Mode) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::permissions::{Grants, Permissions, Scopes, Seen};
+    use crate::permissions::{Grants, Permissions, Seen};
+    use crate::scope::Scopes;
 
     const NOW: i64 = 1_767_225_600_000;
 

@@ -14,8 +14,8 @@ use super::Api;
 use super::refusal::Refusal;
 use super::request::{self, Parameters};
 use super::view::AuditLine;
-use crate::permissions::Actor;
-use crate::permissions::document::{self, Format, Row};
+use crate::grants::Actor;
+use crate::grants::document::{self, Format, Row};
 
 /// Longest document of an import, in bytes.
 const DOCUMENT_BYTES: usize = 64 << 20;

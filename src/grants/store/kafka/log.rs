@@ -9,12 +9,13 @@ use rdkafka::message::{BorrowedMessage, Message as _};
 use tokio::sync::watch;
 
 use super::value;
+use crate::grants::change::{Actor, Entry, Planned};
+use crate::grants::clock::now_ms;
+use crate::grants::ledger::Ledger;
+use crate::grants::store::recent::Recent;
 use crate::logging::RateLimited;
-use crate::permissions::change::{Actor, Entry, Planned};
-use crate::permissions::clock::now_ms;
-use crate::permissions::ledger::Ledger;
-use crate::permissions::store::recent::Recent;
-use crate::permissions::{Grant, Grants, Scope, State};
+use crate::permissions::{Grant, Grants, State};
+use crate::scope::Scope;
 
 /// What was read, and how far.
 pub(super) struct Log {
@@ -197,7 +198,7 @@ fn index(partition: i32) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::permissions::audit::Audit;
+    use crate::grants::audit::Audit;
     use crate::permissions::{Permissions, Rules};
 
     const KEY: &[u8] = b"A|vehicle_location";

@@ -6,8 +6,8 @@ use axum::http::header::WWW_AUTHENTICATE;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use crate::permissions::document::DocumentError;
-use crate::permissions::{ChangeError, Health, ImportError, Invalid};
+use crate::grants::document::DocumentError;
+use crate::grants::{ChangeError, Health, ImportError, Invalid};
 
 /// What programs can rely on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

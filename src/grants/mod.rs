@@ -1,0 +1,26 @@
+//! Who allowed what: the owners' grants, where they are kept, and how they change.
+//!
+//! ```text
+//!  store (file, SQLite, Kafka) ──▶ Ledger ──▶ the snapshot that the filter reads (`crate::permissions`)
+//!        ▲
+//!        └── Authority ◀── admin API, command line (grant, revoke, import)
+//! ```
+//!
+//! `store` is where grants live, `api` is how they are changed, `document` how many of them are written down.
+//! `authority` is the one writer: it decides about changes (`change`), has the store keep them, and puts them in force
+//! through `ledger`, which also withholds everything when the store is lost for too long. `audit` puts every change on
+//! record.
+
+pub mod api;
+pub mod audit;
+pub mod authority;
+mod change;
+pub mod clock;
+pub mod document;
+mod ledger;
+mod store;
+
+pub use authority::{Authority, Page};
+pub use change::{Actor, Change, ChangeError, Changed, Entry, ImportError, Imported, Invalid};
+pub use ledger::Health;
+pub use store::{OpenError, StoreError};
