@@ -20,10 +20,7 @@ pub use kafka::{Topic, TopicError};
 use super::{Entry, clock};
 #[cfg(feature = "kafka")]
 use crate::config;
-use crate::logging::{self, Log};
-
-/// Target of the log lines; `info`.
-pub const TARGET: &str = "fleet_telemetry::audit";
+use crate::logging::{self, AUDIT_TARGET, Log};
 
 /// One change that has been made.
 #[derive(Clone, Debug)]
@@ -124,7 +121,7 @@ impl fmt::Debug for Audit {
 pub fn log(entry: &AuditEntry) {
     let form = Form::of(entry);
     tracing::info!(
-        target: TARGET,
+        target: AUDIT_TARGET,
         vin = form.vin,
         scope = form.scope,
         state = form.state,

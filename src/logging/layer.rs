@@ -8,8 +8,7 @@ use tracing_subscriber::registry::LookupSpan;
 
 use super::fields::Fields;
 use super::log::Log;
-use super::{OURS, RECORDS_TARGET};
-use crate::grants::audit;
+use super::{AUDIT_TARGET, OURS, RECORDS_TARGET};
 
 /// Makes one line per event, with the fields of the spans around it, on the thread that logs.
 #[derive(Debug)]
@@ -47,7 +46,7 @@ impl<S: Subscriber + for<'lookup> LookupSpan<'lookup>> Layer<S> for Lines {
         }
         event.record(&mut fields);
         // Changes are told at `info`; above it are lines about the topic, which anything may repeat.
-        if target == audit::TARGET && level == Level::INFO {
+        if target == AUDIT_TARGET && level == Level::INFO {
             self.0.audit(level, fields);
         } else {
             self.0.line(level, fields);

@@ -44,6 +44,9 @@ pub const HANDSHAKE_TARGET: &str = "fleet_telemetry::handshake";
 /// lines embed as it is.
 pub const RECORDS_TARGET: &str = "fleet_telemetry::records";
 
+/// Events that say who changed a consent; they are on record whatever the level.
+pub const AUDIT_TARGET: &str = "fleet_telemetry::audit";
+
 /// Everything of this crate.
 const OURS: &str = "fleet_telemetry";
 
@@ -84,7 +87,6 @@ fn filter(log: &config::Log) -> Targets {
     let filter = Targets::new()
         .with_default(libraries)
         .with_target(OURS, log.level)
-        // Who changed a consent is on record whatever the level.
-        .with_target(crate::grants::audit::TARGET, log.level.max(LevelFilter::INFO));
+        .with_target(AUDIT_TARGET, log.level.max(LevelFilter::INFO));
     if log.suppress_handshake_errors { filter.with_target(HANDSHAKE_TARGET, LevelFilter::OFF) } else { filter }
 }

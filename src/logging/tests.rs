@@ -397,6 +397,6 @@ fn drops_handshake_errors_on_request() {
 #[test]
 fn writes_changes_of_grants_whatever_the_level() {
     let filter = filter_at(LevelFilter::ERROR, false);
-    assert!(filter.would_enable(crate::grants::audit::TARGET, &Level::INFO));
+    assert!(filter.would_enable(AUDIT_TARGET, &Level::INFO));
     assert!(!filter.would_enable("fleet_telemetry::session", &Level::INFO));
 }

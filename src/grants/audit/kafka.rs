@@ -8,7 +8,8 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
 
-use super::{AuditEntry, TARGET, json};
+use super::{AuditEntry, json};
+use crate::logging::AUDIT_TARGET;
 
 /// How long the last records get to be delivered when the topic is closed.
 const FLUSH: Duration = Duration::from_secs(5);
@@ -70,7 +71,7 @@ impl Drop for Topic {
     fn drop(&mut self) {
         if let Err(error) = self.producer.flush(FLUSH) {
             let left = self.producer.in_flight_count();
-            tracing::error!(target: TARGET, topic = self.name, left, %error, "audit_records_not_delivered");
+            tracing::error!(target: AUDIT_TARGET, topic = self.name, left, %error, "audit_records_not_delivered");
         }
     }
 }
@@ -93,7 +94,7 @@ impl ProducerContext for Reports {
 /// The change itself is in the log line `permission_changed`.
 fn not_delivered(topic: &str, vin: &[u8], error: &KafkaError) {
     let vin = crate::logging::escape(vin, 64);
-    tracing::error!(target: TARGET, topic, %vin, %error, "audit_record_not_delivered");
+    tracing::error!(target: AUDIT_TARGET, topic, %vin, %error, "audit_record_not_delivered");
 }
 
 fn blame(error: &KafkaError) -> String {
