@@ -37,6 +37,8 @@ pub mod backoff;
 pub mod cli;
 pub mod config;
 pub mod http;
+#[cfg(test)]
+mod linear;
 pub mod logging;
 pub mod metrics;
 pub mod open_files;

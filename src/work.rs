@@ -25,6 +25,3 @@ pub(crate) fn of(work: impl FnOnce()) -> usize {
     work();
     TAKEN.get() - before
 }
-
-#[cfg(test)]
-mod linear;

@@ -124,3 +124,21 @@ impl DispatcherMetrics {
         if reached { handles.acks.increment(1) } else { handles.misses.increment(1) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::Metrics;
+
+    #[test]
+    fn has_help_for_every_family_of_every_dispatcher() {
+        let metrics = Metrics::default();
+        let topics = Topics::new(["V"]);
+        metrics.scope(|| DispatcherName::ALL.map(|name| DispatcherMetrics::register(name, &topics)));
+        let text = metrics.render();
+        let families = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+        for family in families {
+            assert!(text.contains(&format!("# HELP {family} ")), "{family}");
+        }
+    }
+}

@@ -1,9 +1,11 @@
 //! Whatever a client sends costs at most a constant per byte: twice as much of the same takes at most twice the steps.
+//!
+//! A test of all stages together, and so above them.
 
 mod messages;
 mod texts;
 
-use super::of;
+use crate::work;
 
 /// How much of something hostile there is, and twice as much.
 const SIZES: [usize; 2] = [1_000, 2_000];
@@ -16,11 +18,11 @@ const PER_BYTE: usize = 64;
 const SLACK: f64 = 0.3;
 const ONCE: usize = 1_000;
 
-/// Fails when `work` over twice the bytes is more than twice the work.
-fn assert_linear(name: &str, input: impl Fn(usize) -> Vec<u8>, work: impl Fn(&[u8])) {
+/// Fails when `run` over twice the bytes is more than twice the work.
+fn assert_linear(name: &str, input: impl Fn(usize) -> Vec<u8>, run: impl Fn(&[u8])) {
     let [(bytes, steps), (more_bytes, more_steps)] = SIZES.map(|size| {
         let input = input(size);
-        (input.len(), of(|| work(&input)))
+        (input.len(), work::of(|| run(&input)))
     });
     let allowed = (more_bytes as f64 / bytes.max(1) as f64 + SLACK) * steps as f64;
     assert!(
@@ -35,8 +37,8 @@ fn assert_linear(name: &str, input: impl Fn(usize) -> Vec<u8>, work: impl Fn(&[u
 
 #[test]
 fn steps_that_grow_with_the_square_are_noticed() {
-    let square = |input: &[u8]| super::took(input.len() * input.len() / 100);
+    let square = |input: &[u8]| work::took(input.len() * input.len() / 100);
     let noticed = std::panic::catch_unwind(|| assert_linear("square", |size| vec![0; size], square));
     assert!(noticed.is_err());
-    assert_linear("line", |size| vec![0; size], |input| super::took(3 * input.len()));
+    assert_linear("line", |size| vec![0; size], |input| work::took(3 * input.len()));
 }
