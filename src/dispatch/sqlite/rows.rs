@@ -6,7 +6,7 @@ use rusqlite::{CachedStatement, Transaction, params};
 use super::values::Cells;
 use crate::proto::vehicle_alerts::{Audience, VehicleAlert};
 use crate::proto::vehicle_connectivity::{ConnectivityEvent, VehicleConnectivity};
-use crate::proto::vehicle_data::Payload;
+use crate::proto::vehicle_data::{Payload, Value};
 use crate::proto::vehicle_error::VehicleError;
 use crate::record::{Decoded, Record, Topics};
 
@@ -80,7 +80,7 @@ impl<'c> Inserts<'c> {
     fn fields(&mut self, row: &Row<'_>, payload: &Payload, as_of_ms: i64) -> rusqlite::Result<()> {
         for (position, datum) in positions(&payload.data) {
             let Cells { kind, number, text, latitude, longitude } =
-                Cells::of(datum.value.as_ref().and_then(|value| value.value.as_ref()));
+                Cells::of(datum.value.as_ref().and_then(Value::view));
             self.field.execute(params![row.id, position, datum.key, kind, number, text, latitude, longitude])?;
             self.latest.execute(params![row.vin, datum.key, as_of_ms, row.id, position])?;
         }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use rusqlite::types::{ToSql, ToSqlOutput};
 
 use crate::proto::vehicle_data as proto;
-use crate::proto::vehicle_data::value::Value;
+use crate::record::decoded::value::{Content, Enumerator, View};
 
 /// One value, spread over the columns of `fields`.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,66 +36,21 @@ impl ToSql for Number {
 
 impl<'a> Cells<'a> {
     /// `None`: the datum has no value, or one of a kind that this server does not know.
-    pub(super) fn of(value: Option<&'a Value>) -> Self {
-        let Some(value) = value else { return Self::empty("none") };
-        match value {
-            Value::StringValue(text) => string(text),
-            Value::IntValue(n) => integer("int", i64::from(*n)),
-            Value::LongValue(n) => integer("long", *n),
-            Value::FloatValue(n) => float(*n),
-            Value::DoubleValue(n) => real("double", *n),
-            Value::BooleanValue(is) => boolean(*is),
-            Value::LocationValue(at) => location(*at),
-            Value::Invalid(_) => Self::empty("invalid"),
-            Value::DoorValue(doors) => flags("doors", &door_flags(doors)),
-            Value::TireLocationValue(tires) => flags("tires", &tire_flags(tires)),
-            Value::TimeValue(time) => time_of_day(*time),
-            Value::ChargingValue(n) => named(*n, proto::ChargingState::as_str_name),
-            Value::ShiftStateValue(n) => named(*n, proto::ShiftState::as_str_name),
-            Value::LaneAssistLevelValue(n) => named(*n, proto::LaneAssistLevel::as_str_name),
-            Value::ScheduledChargingModeValue(n) => named(*n, proto::ScheduledChargingModeValue::as_str_name),
-            Value::SentryModeStateValue(n) => named(*n, proto::SentryModeState::as_str_name),
-            Value::SpeedAssistLevelValue(n) => named(*n, proto::SpeedAssistLevel::as_str_name),
-            Value::BmsStateValue(n) => named(*n, proto::BmsStateValue::as_str_name),
-            Value::BuckleStatusValue(n) => named(*n, proto::BuckleStatus::as_str_name),
-            Value::CarTypeValue(n) => named(*n, proto::CarTypeValue::as_str_name),
-            Value::ChargePortValue(n) => named(*n, proto::ChargePortValue::as_str_name),
-            Value::ChargePortLatchValue(n) => named(*n, proto::ChargePortLatchValue::as_str_name),
-            Value::DriveInverterStateValue(n) => named(*n, proto::DriveInverterState::as_str_name),
-            Value::HvilStatusValue(n) => named(*n, proto::HvilStatus::as_str_name),
-            Value::WindowStateValue(n) => named(*n, proto::WindowState::as_str_name),
-            Value::SeatFoldPositionValue(n) => named(*n, proto::SeatFoldPosition::as_str_name),
-            Value::TractorAirStatusValue(n) => named(*n, proto::TractorAirStatus::as_str_name),
-            Value::FollowDistanceValue(n) => named(*n, proto::FollowDistance::as_str_name),
-            Value::ForwardCollisionSensitivityValue(n) => named(*n, proto::ForwardCollisionSensitivity::as_str_name),
-            Value::GuestModeMobileAccessValue(n) => named(*n, proto::GuestModeMobileAccess::as_str_name),
-            Value::TrailerAirStatusValue(n) => named(*n, proto::TrailerAirStatus::as_str_name),
-            Value::DetailedChargeStateValue(n) => named(*n, proto::DetailedChargeStateValue::as_str_name),
-            Value::HvacAutoModeValue(n) => named(*n, proto::HvacAutoModeState::as_str_name),
-            Value::CabinOverheatProtectionModeValue(n) => {
-                named(*n, proto::CabinOverheatProtectionModeState::as_str_name)
-            }
-            Value::CabinOverheatProtectionTemperatureLimitValue(n) => {
-                named(*n, proto::ClimateOverheatProtectionTempLimit::as_str_name)
-            }
-            Value::DefrostModeValue(n) => named(*n, proto::DefrostModeState::as_str_name),
-            Value::ClimateKeeperModeValue(n) => named(*n, proto::ClimateKeeperModeState::as_str_name),
-            Value::HvacPowerValue(n) => named(*n, proto::HvacPowerState::as_str_name),
-            Value::FastChargerValue(n) => named(*n, proto::FastCharger::as_str_name),
-            Value::CableTypeValue(n) => named(*n, proto::CableType::as_str_name),
-            Value::TonneauTentModeValue(n) => named(*n, proto::TonneauTentModeState::as_str_name),
-            Value::TonneauPositionValue(n) => named(*n, proto::TonneauPositionState::as_str_name),
-            Value::PowershareTypeValue(n) => named(*n, proto::PowershareTypeStatus::as_str_name),
-            Value::PowershareStateValue(n) => named(*n, proto::PowershareState::as_str_name),
-            Value::PowershareStopReasonValue(n) => named(*n, proto::PowershareStopReasonStatus::as_str_name),
-            Value::DisplayStateValue(n) => named(*n, proto::DisplayState::as_str_name),
-            Value::DistanceUnitValue(n) => named(*n, proto::DistanceUnit::as_str_name),
-            Value::TemperatureUnitValue(n) => named(*n, proto::TemperatureUnit::as_str_name),
-            Value::PressureUnitValue(n) => named(*n, proto::PressureUnit::as_str_name),
-            Value::ChargeUnitPreferenceValue(n) => named(*n, proto::ChargeUnitPreference::as_str_name),
-            Value::TurnSignalStateValue(n) => named(*n, proto::TurnSignalState::as_str_name),
-            Value::MediaStatusValue(n) => named(*n, proto::MediaStatus::as_str_name),
-            Value::SunroofInstalledStateValue(n) => named(*n, proto::SunroofInstalledState::as_str_name),
+    pub(super) fn of(view: Option<View<'a>>) -> Self {
+        let Some(View { content, .. }) = view else { return Self::empty("none") };
+        match content {
+            Content::Text(text) => string(text),
+            Content::Int(n) => integer("int", i64::from(n)),
+            Content::Long(n) => integer("long", n),
+            Content::Float(n) => float(n),
+            Content::Double(n) => real("double", n),
+            Content::Bool(is) => boolean(is),
+            Content::Location(at) => location(at),
+            Content::Invalid(_) => Self::empty("invalid"),
+            Content::Doors(doors) => flags("doors", &door_flags(&doors)),
+            Content::Tires(tires) => flags("tires", &tire_flags(&tires)),
+            Content::Time(time) => time_of_day(time),
+            Content::Enum(enumerator) => named(enumerator),
         }
     }
 
@@ -193,15 +148,20 @@ fn tire_flags(tires: &proto::TireLocation) -> [(&'static str, bool); 10] {
     ]
 }
 
-/// The name of an enum's number; a number without a name stays a number.
-fn named<E: TryFrom<i32>>(number: i32, name: fn(&E) -> &'static str) -> Cells<'static> {
-    let text = E::try_from(number).ok().map(|value| Cow::Borrowed(name(&value)));
-    Cells { text, ..integer("enum", i64::from(number)) }
+/// A number without a name stays a number.
+fn named(enumerator: Enumerator) -> Cells<'static> {
+    Cells { text: enumerator.name.map(Cow::Borrowed), ..integer("enum", i64::from(enumerator.number)) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::vehicle_data::Value;
+    use crate::proto::vehicle_data::value::Value as Kind;
+
+    fn value(kind: Kind) -> Value {
+        Value { value: Some(kind) }
+    }
 
     #[test]
     fn text_that_is_a_decimal_number_is_a_number_too() {
@@ -219,8 +179,8 @@ mod tests {
             ("e", None),
             ("12 km", None),
         ] {
-            let value = Value::StringValue(text.to_owned());
-            let cells = Cells::of(Some(&value));
+            let value = value(Kind::StringValue(text.to_owned()));
+            let cells = Cells::of(value.view());
             assert_eq!((cells.kind, cells.number), ("string", number), "{text:?}");
             assert_eq!(cells.text.as_deref(), Some(text));
         }
@@ -254,8 +214,8 @@ mod tests {
                 let mut wire = Vec::new();
                 prost::encoding::encode_key(tag, prost::encoding::WireType::Varint, &mut wire);
                 wire.push(number);
-                let value = proto::Value::decode(&wire[..]).expect("valid").value.expect("a value");
-                let cells = Cells::of(Some(&value));
+                let value = proto::Value::decode(&wire[..]).expect("valid");
+                let cells = Cells::of(value.view());
                 assert_eq!((cells.kind, cells.number), ("enum", Some(Number::Integer(number.into()))), "tag {tag}");
                 assert_eq!(cells.text.is_some(), is_known, "tag {tag}");
             }
@@ -265,13 +225,13 @@ mod tests {
     #[test]
     fn compound_values_are_text_that_can_be_queried() {
         let doors = proto::Doors { driver_front: true, ..Default::default() };
-        let value = Value::DoorValue(doors);
-        let cells = Cells::of(Some(&value));
+        let with_doors = value(Kind::DoorValue(doors));
+        let cells = Cells::of(with_doors.view());
         let json: serde_json::Value = serde_json::from_str(&cells.text.expect("text")).expect("JSON");
         assert_eq!((json["DriverFront"].as_bool(), json["TrunkRear"].as_bool()), (Some(true), Some(false)));
-        let value = Value::TimeValue(proto::Time { hour: 7, minute: 5, second: 0 });
-        assert_eq!(Cells::of(Some(&value)).text.as_deref(), Some("07:05:00"));
-        assert_eq!(Cells::of(Some(&Value::Invalid(true))), Cells::empty("invalid"));
+        let time = value(Kind::TimeValue(proto::Time { hour: 7, minute: 5, second: 0 }));
+        assert_eq!(Cells::of(time.view()).text.as_deref(), Some("07:05:00"));
+        assert_eq!(Cells::of(value(Kind::Invalid(true)).view()), Cells::empty("invalid"));
         assert_eq!(Cells::of(None), Cells::empty("none"));
     }
 }
