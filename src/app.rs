@@ -21,6 +21,7 @@ use crate::metrics::Metrics;
 use crate::open_files;
 use crate::permissions::Permissions;
 use crate::policy::{Policy, Routes};
+use crate::port::{self, BindError};
 use crate::record::Topics;
 use crate::session::budget::Budget;
 use crate::session::{Pipeline, SessionMetrics};
@@ -64,12 +65,9 @@ pub enum AppError {
     /// A file that the configuration names is not usable.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// The mTLS port cannot be had.
+    /// A port cannot be had.
     #[error(transparent)]
-    Bind(#[from] listener::BindError),
-    /// Another port cannot be had.
-    #[error(transparent)]
-    AdminBind(#[from] admin::BindError),
+    Bind(#[from] BindError),
     /// A dispatcher did not start.
     #[error(transparent)]
     Connect(#[from] ConnectError),
@@ -99,10 +97,7 @@ impl AppError {
             | Self::Connect(ConnectError::Config { .. })
             | Self::Permissions(grants::OpenError::Misconfigured(_))
             | Self::PermissionsApi(_) => 64,
-            Self::Connect(ConnectError::Unreachable { .. })
-            | Self::Permissions(_)
-            | Self::Bind(_)
-            | Self::AdminBind(_) => 69,
+            Self::Connect(ConnectError::Unreachable { .. }) | Self::Permissions(_) | Self::Bind(_) => 69,
             Self::Signals(_) => 71,
             Self::Interrupted { .. } => 1,
         }
@@ -153,14 +148,14 @@ impl App {
         let descriptors = open_files.fit(&mut config.listener);
         let hang_up = signal(SignalKind::hangup()).map_err(AppError::Signals)?;
         let tls = Arc::new(listener::tls::load(&config.listener.tls)?);
-        let port = listener::bind(&config.listener).await?;
+        let port = port::bind_host(&config.listener.host, config.listener.port).await?;
         let metrics = Arc::new(Metrics::default());
         metrics.scope(|| open_files.register());
         if let Some(log) = logging::installed() {
             log.register(&metrics);
         }
         let connected = Arc::new(OnceLock::new());
-        let admin = Admin::start(&config, Arc::clone(&metrics), Arc::clone(&tls), Arc::clone(&connected)).await?;
+        let admin = Admin::start(&config, Arc::clone(&metrics), Arc::clone(&tls), Arc::clone(&connected))?;
 
         let topics = Topics::new(config.routes.iter().map(|route| route.topic.as_str()));
         let targets = Arc::new(Targets::connect(&config, &topics, &metrics).await?);
@@ -264,7 +259,7 @@ impl Consent {
             Some(section) => {
                 let auth = api::Auth::open(section)?;
                 let tls = auth.tls().cloned();
-                let port = admin::bind("permissions.api.port", section.address).await?;
+                let port = port::bind("permissions.api.port", section.address)?;
                 let address = port.local_addr().unwrap_or(section.address);
                 tracing::info!(activity = true, %address, "permissions_api_configured");
                 let api = Arc::new(api::Api::new(Arc::clone(&authority), rules, auth));
@@ -283,12 +278,12 @@ impl Consent {
 }
 
 impl Admin {
-    async fn start(
+    fn start(
         config: &Config,
         metrics: Arc<Metrics>,
         tls: Arc<Tls>,
         connected: Arc<OnceLock<Arc<Targets>>>,
-    ) -> Result<Self, admin::BindError> {
+    ) -> Result<Self, BindError> {
         let state = Arc::new(admin::State {
             readiness: Readiness::default(),
             unhealthy: Box::new(move || unhealthy(&tls, connected.get())),
@@ -296,12 +291,12 @@ impl Admin {
         });
         let mut admin = Self { state, http: config.http, stop: Shutdown::new(config.shutdown), tasks: Vec::new() };
         if let Some(address) = config.admin.status {
-            let port = admin::bind("status_port", address).await?;
+            let port = port::bind("status_port", address)?;
             tracing::info!(activity = true, %address, "status_server_configured");
             admin.spawn(port, Surface::Status);
         }
         if let Some(address) = config.admin.metrics {
-            let port = admin::bind("monitoring.prometheus_metrics_port", address).await?;
+            let port = port::bind("monitoring.prometheus_metrics_port", address)?;
             tracing::info!(activity = true, %address, "metrics_server_configured");
             admin.spawn(port, Surface::Metrics);
         }

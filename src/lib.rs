@@ -43,6 +43,7 @@ pub mod logging;
 pub mod metrics;
 pub mod open_files;
 pub mod places;
+pub mod port;
 pub mod proto;
 pub mod protobuf;
 pub mod scope;

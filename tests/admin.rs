@@ -9,6 +9,7 @@ use std::time::Duration;
 use fleet_telemetry::admin::{self, Phase, Readiness, State, Surface, Unhealthy};
 use fleet_telemetry::config;
 use fleet_telemetry::metrics::Metrics;
+use fleet_telemetry::port;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -30,7 +31,7 @@ async fn start(surface: Surface) -> Server {
         unhealthy: Box::new(move || sampled.lock().unwrap().clone()),
         metrics: Arc::new(Metrics::default()),
     });
-    let listener = admin::bind("status_port", "127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let listener = port::bind("status_port", "127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel();
     let bounds = config::Http::default();
@@ -122,8 +123,8 @@ async fn stops_at_once_although_an_idle_client_stays() {
 
 #[tokio::test]
 async fn names_key_and_address_of_a_port_that_is_taken() {
-    let taken = admin::bind("status_port", "127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let taken = port::bind("status_port", "127.0.0.1:0".parse().unwrap()).unwrap();
     let address = taken.local_addr().unwrap();
-    let error = admin::bind("status_port", address).await.unwrap_err();
+    let error = port::bind("status_port", address).unwrap_err();
     assert!(error.to_string().starts_with(&format!("status_port: cannot listen on {address}: ")), "{error}");
 }

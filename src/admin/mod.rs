@@ -17,8 +17,6 @@ mod scrapes;
 
 use std::fmt;
 use std::future::Future;
-use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
@@ -70,36 +68,6 @@ impl fmt::Debug for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("State").field("readiness", &self.readiness).finish_non_exhaustive()
     }
-}
-
-/// A port that cannot be had.
-#[derive(Debug, thiserror::Error)]
-#[error("{key}: cannot listen on {address}: {source}")]
-pub struct BindError {
-    /// The configuration's key.
-    pub key: &'static str,
-    /// Where.
-    pub address: SocketAddr,
-    /// What the system says.
-    pub source: io::Error,
-}
-
-/// Binds a listener. `[::]` means all interfaces, also on hosts without IPv6.
-///
-/// # Errors
-/// When the port is taken or the address is not this host's.
-pub async fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, BindError> {
-    let mut bound = TcpListener::bind(address).await;
-    if address.is_ipv6() && address.ip().is_unspecified() && bound.as_ref().is_err_and(is_no_ipv6) {
-        bound = TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await;
-    }
-    bound.map_err(|source| BindError { key, address, source })
-}
-
-fn is_no_ipv6(error: &io::Error) -> bool {
-    /// Linux' number for an address family that the kernel does not have.
-    const EAFNOSUPPORT: i32 = 97;
-    error.raw_os_error() == Some(EAFNOSUPPORT) || error.kind() == io::ErrorKind::AddrNotAvailable
 }
 
 /// Answers requests until `shutdown`, then lets those under way end (for two seconds).

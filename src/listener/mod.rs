@@ -19,7 +19,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 pub use self::metrics::ListenerMetrics;
@@ -58,53 +58,12 @@ struct Shared {
     displaced_log: RateLimited,
 }
 
-/// Why the port cannot be bound.
-#[derive(Debug, thiserror::Error)]
-#[error("host {host:?}, port {port}: {source}")]
-pub struct BindError {
-    host: String,
-    port: u16,
-    source: io::Error,
-}
-
-/// Connections that the kernel completes before this process accepts them.
-const BACKLOG: u32 = 4096;
 /// A ClientHello that was sent right behind the TCP handshake may be so late, in a mobile network.
 const ROUND_TRIP: Duration = Duration::from_millis(200);
 /// After a failed accept for which nobody can make room.
 const BACK_OFF: Duration = Duration::from_millis(100);
 /// For the connection that has made room to be closed.
 const CLOSING: Duration = Duration::from_millis(1);
-
-/// Binds the mTLS port.
-///
-/// # Errors
-/// [`BindError`] names the configured host and port.
-pub async fn bind(config: &config::Listener) -> Result<TcpListener, BindError> {
-    let error = |source| BindError { host: config.host.clone(), port: config.port, source };
-    let host = config.host.trim_start_matches('[').trim_end_matches(']');
-    let addresses: Vec<SocketAddr> = if host.is_empty() {
-        // Dual stack where the kernel has IPv6, else IPv4 alone.
-        vec![([0_u16; 8], config.port).into(), ([0_u8; 4], config.port).into()]
-    } else {
-        tokio::net::lookup_host((host, config.port)).await.map_err(error)?.collect()
-    };
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
-    for address in addresses {
-        match bind_address(address) {
-            Ok(listener) => return Ok(listener),
-            Err(source) => last = source,
-        }
-    }
-    Err(error(last))
-}
-
-fn bind_address(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
-}
 
 impl Listener {
     /// A listener over a bound port. At most `descriptors` connections are open, whatever they are.
