@@ -39,6 +39,8 @@ pub mod config;
 pub mod http;
 #[cfg(test)]
 mod linear;
+#[cfg(feature = "kafka")]
+mod kafka;
 pub mod logging;
 pub mod metrics;
 pub mod open_files;

@@ -28,15 +28,12 @@
 mod context;
 mod gauges;
 mod message;
-mod pauses;
 mod poller;
-mod probe;
 mod properties;
 mod replace;
 mod resend;
 mod shared;
 mod standing;
-mod watch;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -51,14 +48,14 @@ use rdkafka::producer::{BaseProducer, BaseRecord};
 use self::context::Context;
 pub use self::gauges::QueueSize;
 use self::poller::Poller;
-use self::probe::Obstacle;
 use self::replace::{Replacement, Slot};
 use self::shared::Shared;
 use self::standing::Standing;
-use self::watch::Watch;
 use super::{ConnectError, DispatchError, Dispatcher, Full, Health, Outbox, Receipt};
 use crate::config::kafka_properties::{self, Acks};
 use crate::config::{self, DispatcherName, Form};
+use crate::kafka::probe::{self, Obstacle};
+use crate::kafka::watch::Watch;
 use crate::record::{Record, Topics};
 
 /// The Kafka dispatcher.

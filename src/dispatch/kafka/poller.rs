@@ -11,12 +11,12 @@ use rdkafka::producer::{Producer as _, PurgeConfig};
 
 use super::Producer;
 use super::gauges::Gauges;
-use super::probe;
 use super::replace::{Cause, Replacement, Slot};
 use super::resend::{Sent, Unsettled};
 use super::shared::Shared;
 use super::standing::Standing;
-use super::watch::{Sight, Signs, Watch};
+use crate::kafka::probe;
+use crate::kafka::watch::{Sight, Signs, Watch};
 
 /// How long one poll lasts; bounds how late a request to close, a fatal error or a gauge is seen.
 pub(super) const POLL: Duration = Duration::from_millis(100);

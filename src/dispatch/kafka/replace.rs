@@ -20,10 +20,10 @@ use rdkafka::producer::Producer as _;
 
 use super::Producer;
 use super::context::Context;
-use super::pauses::Pauses;
 use super::poller::{POLL, purge};
 use super::resend::{Sent, Unsettled};
 use super::shared::Shared;
+use crate::kafka::pauses::Pauses;
 
 /// Where sessions find the producer; empty while it is being replaced.
 pub(super) type Slot = Arc<ArcSwapOption<Producer>>;

@@ -24,7 +24,7 @@ const FRESH_WITHIN: Duration = Duration::from_secs(5);
 const GRACE: Duration = Duration::from_secs(2);
 
 /// Of one producer after the other.
-pub(super) struct Watch {
+pub(crate) struct Watch {
     client: ClientConfig,
     idempotent: bool,
     grace: Duration,
@@ -39,18 +39,18 @@ pub(super) struct Watch {
 
 /// What the poller knows of its producer.
 #[derive(Clone, Copy)]
-pub(super) struct Signs {
+pub(crate) struct Signs {
     /// librdkafka says that all brokers are down.
-    pub(super) down: bool,
+    pub(crate) down: bool,
     /// Records that have settled so far.
-    pub(super) outcomes: u64,
+    pub(crate) outcomes: u64,
     /// Whether any wait.
-    pub(super) waiting: bool,
+    pub(crate) waiting: bool,
 }
 
 /// What a look at the producer showed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sight {
+pub(crate) enum Sight {
     /// Nothing was wrong, or it was not yet time to look.
     Nothing,
     /// It reaches a broker.
@@ -61,7 +61,7 @@ pub(super) enum Sight {
 
 impl Watch {
     /// `reconnect`: how long librdkafka pauses between two attempts to connect, at most.
-    pub(super) fn new(client: &ClientConfig, idempotent: bool, reconnect: Duration) -> Self {
+    pub(crate) fn new(client: &ClientConfig, idempotent: bool, reconnect: Duration) -> Self {
         let now = Instant::now();
         Self {
             client: client.clone(),
@@ -76,7 +76,7 @@ impl Watch {
     }
 
     /// Looks at the producer when there is a reason to; `answers` asks it for a broker's answer within a time.
-    pub(super) fn look(&mut self, signs: Signs, answers: impl FnOnce(Duration) -> bool) -> Sight {
+    pub(crate) fn look(&mut self, signs: Signs, answers: impl FnOnce(Duration) -> bool) -> Sight {
         let now = Instant::now();
         if signs.outcomes != self.outcomes || !signs.waiting {
             (self.outcomes, self.outcome_at) = (signs.outcomes, now);

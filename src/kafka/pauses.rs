@@ -10,7 +10,7 @@ const SHORTEST: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_secs(10);
 
 /// Producers that deliver nothing follow each other more and more slowly.
-pub(super) struct Pauses {
+pub(crate) struct Pauses {
     backoff: Backoff,
     /// Records delivered when the last producer was made.
     delivered: u64,
@@ -19,21 +19,21 @@ pub(super) struct Pauses {
 }
 
 impl Pauses {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { backoff: Backoff::new(SHORTEST, LONGEST), delivered: 0, tries: 0, until: Instant::now() }
     }
 
-    pub(super) fn is_over(&self, now: Instant) -> bool {
+    pub(crate) fn is_over(&self, now: Instant) -> bool {
         now >= self.until
     }
 
     /// Whether the last producer, too, was made without any delivery since the one before it.
-    pub(super) fn is_repeated(&self) -> bool {
+    pub(crate) fn is_repeated(&self) -> bool {
         self.tries > 1
     }
 
     /// A producer is made; `delivered` records have been so far.
-    pub(super) fn step(&mut self, now: Instant, delivered: u64) {
+    pub(crate) fn step(&mut self, now: Instant, delivered: u64) {
         if delivered != self.delivered {
             self.backoff.reset();
             self.tries = 0;

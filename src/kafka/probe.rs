@@ -17,7 +17,7 @@ use crate::logging::RateLimited;
 
 /// What a fresh client did not get.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Obstacle {
+pub(crate) enum Obstacle {
     /// librdkafka does not take the properties.
     #[error("{0}")]
     Client(KafkaError),
@@ -33,7 +33,7 @@ pub(super) enum Obstacle {
 }
 
 /// For brokers that give no producer ids.
-pub(super) const REMEDY: &str =
+pub(crate) const REMEDY: &str =
     "let the user write idempotently (ACL IdempotentWrite), or set kafka.enable.idempotence to false";
 
 /// Between two looks.
@@ -43,7 +43,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 
 /// Waits until a broker has answered a fresh client, and has given it a producer id if it is to be `idempotent`.
 /// Blocks for `timeout` at most, and a little.
-pub(super) fn reach(client: &ClientConfig, idempotent: bool, timeout: Duration) -> Result<(), Obstacle> {
+pub(crate) fn reach(client: &ClientConfig, idempotent: bool, timeout: Duration) -> Result<(), Obstacle> {
     let deadline = Instant::now() + timeout;
     let mut client = client.clone();
     // The only place where librdkafka says that it has an id.
@@ -69,12 +69,12 @@ pub(super) fn reach(client: &ClientConfig, idempotent: bool, timeout: Duration) 
 }
 
 /// What a broker answers that knows of brokers. One that its controller has fenced answers and knows none.
-pub(super) fn ask<C: ProducerContext>(producer: &BaseProducer<C>, timeout: Duration) -> Option<Metadata> {
+pub(crate) fn ask<C: ProducerContext>(producer: &BaseProducer<C>, timeout: Duration) -> Option<Metadata> {
     producer.client().fetch_metadata(None, timeout).ok().filter(|metadata| !metadata.brokers().is_empty())
 }
 
 /// The first partition of a topic that begins with `prefix` that takes no records, or perhaps none.
-pub(super) fn ailing(metadata: &Metadata, prefix: &str) -> Option<String> {
+pub(crate) fn ailing(metadata: &Metadata, prefix: &str) -> Option<String> {
     let ours = || metadata.topics().iter().filter(|topic| topic.name().starts_with(prefix));
     let without = |topic: &MetadataTopic| {
         let error = topic.error().map(|error| format!("topic {}: {}", topic.name(), RDKafkaErrorCode::from(error)));
