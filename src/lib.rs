@@ -37,10 +37,10 @@ pub mod backoff;
 pub mod cli;
 pub mod config;
 pub mod http;
-#[cfg(test)]
-mod linear;
 #[cfg(feature = "kafka")]
 mod kafka;
+#[cfg(test)]
+mod linear;
 pub mod logging;
 pub mod metrics;
 pub mod open_files;

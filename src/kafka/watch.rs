@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 
+use super::client;
 use super::probe::{self, Obstacle};
 
 /// Between two looks at a producer that may be stuck.
@@ -60,13 +61,13 @@ pub(crate) enum Sight {
 }
 
 impl Watch {
-    /// `reconnect`: how long librdkafka pauses between two attempts to connect, at most.
-    pub(crate) fn new(client: &ClientConfig, idempotent: bool, reconnect: Duration) -> Self {
+    /// Of a producer that is made from `client`, and asks for an id if it is to be `idempotent`.
+    pub(crate) fn new(client: &ClientConfig, idempotent: bool) -> Self {
         let now = Instant::now();
         Self {
             client: client.clone(),
             idempotent,
-            grace: GRACE + reconnect,
+            grace: GRACE + client::reconnect_backoff(client),
             look_at: now,
             outcomes: 0,
             outcome_at: now,

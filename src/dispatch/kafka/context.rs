@@ -13,6 +13,7 @@ use rdkafka::producer::ProducerContext;
 use super::resend::Unsettled;
 use super::shared::Shared;
 use crate::dispatch::{DispatchError, Receipt};
+use crate::kafka;
 
 /// The callbacks of one producer. All of them but `log` run on the poller's thread.
 pub(super) struct Context(pub(super) Arc<Shared>);
@@ -41,7 +42,7 @@ impl Context {
                 shared.delivered();
                 receipt.delivered();
             }
-            Err((error, message)) if is_returned(error) && !shared.gives_up() => {
+            Err((error, message)) if kafka::is_returned(error) && !shared.gives_up() => {
                 shared.returned.keep(Unsettled { message: message.detach(), receipt });
             }
             Err((error, message)) => {
@@ -76,30 +77,6 @@ impl ClientContext for Context {
     fn stats_raw(&self, statistics: &[u8]) {
         tracing::debug!(statistics = %String::from_utf8_lossy(statistics), "librdkafka");
     }
-}
-
-/// Whether a record comes back because of its producer, not because a broker will not have it: it was taken away
-/// from a producer that is replaced, or the numbers by which broker and producer avoid copies do not fit any more.
-/// A new producer has new numbers.
-fn is_returned(error: &KafkaError) -> bool {
-    use RDKafkaErrorCode::{
-        DuplicateSequenceNumber, Fatal, Fenced, Inconsistent, InvalidProducerEpoch, OutOfOrderSequenceNumber,
-        ProducerFenced, PurgeInflight, PurgeQueue, UnknownProducerId,
-    };
-    let Some(code) = error.rdkafka_error_code() else { return false };
-    matches!(
-        code,
-        PurgeQueue
-            | PurgeInflight
-            | Fatal
-            | Fenced
-            | Inconsistent
-            | OutOfOrderSequenceNumber
-            | DuplicateSequenceNumber
-            | UnknownProducerId
-            | InvalidProducerEpoch
-            | ProducerFenced
-    )
 }
 
 /// Why a record was not delivered, as its receipt reports it.

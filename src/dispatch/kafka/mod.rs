@@ -54,6 +54,7 @@ use self::standing::Standing;
 use super::{ConnectError, DispatchError, Dispatcher, Full, Health, Outbox, Receipt};
 use crate::config::kafka_properties::{self, Acks};
 use crate::config::{self, DispatcherName, Form};
+use crate::kafka;
 use crate::kafka::probe::{self, Obstacle};
 use crate::kafka::watch::Watch;
 use crate::record::{Record, Topics};
@@ -100,10 +101,10 @@ impl Kafka {
         let (client, meaning) = properties::client_config(config).map_err(refused)?;
         properties::check_namespace(&dispatchers.namespace).map_err(refused)?;
         let shared = Arc::new(Shared::new(config.max_unsettled, meaning.acks != Acks::Nobody));
-        let producer = replace::produce(&client, &shared).map_err(|error| refused(properties::blame(&error)))?;
+        let producer = replace::produce(&client, &shared).map_err(|error| refused(kafka::blame(&error)))?;
         await_kafka(config, client.clone(), meaning.idempotent).await?;
         let slot: Slot = Arc::new(ArcSwapOption::from_pointee(producer));
-        let watch = Watch::new(&client, meaning.idempotent, properties::reconnect_backoff(config));
+        let watch = Watch::new(&client, meaning.idempotent);
         let standing = Standing::new(config.unhealthy_after);
         let replacement = Replacement::new(client);
         let prefix = format!("{}_", dispatchers.namespace);
@@ -169,7 +170,7 @@ async fn await_kafka(config: &config::Kafka, client: ClientConfig, idempotent: b
     let servers = kafka_properties::bootstrap_servers(&config.properties).unwrap_or_default();
     let message = match reached {
         Ok(Ok(())) => return Ok(()),
-        Ok(Err(Obstacle::Client(error))) => return Err(refused(properties::blame(&error))),
+        Ok(Err(Obstacle::Client(error))) => return Err(refused(kafka::blame(&error))),
         Ok(Err(obstacle @ Obstacle::NoId(_))) => return Err(refused(obstacle.to_string())),
         Ok(Err(obstacle @ Obstacle::NoIdYet(_))) => {
             format!("bootstrap.servers {servers:?}: not ready within {timeout:?}: {obstacle}")

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use metrics::{Counter, counter};
 use rdkafka::error::RDKafkaErrorCode;
-use rdkafka::producer::{Producer as _, PurgeConfig};
+use rdkafka::producer::Producer as _;
 
 use super::Producer;
 use super::gauges::Gauges;
@@ -15,6 +15,7 @@ use super::replace::{Cause, Replacement, Slot};
 use super::resend::{Sent, Unsettled};
 use super::shared::Shared;
 use super::standing::Standing;
+use crate::kafka;
 use crate::kafka::probe;
 use crate::kafka::watch::{Sight, Signs, Watch};
 
@@ -22,8 +23,6 @@ use crate::kafka::watch::{Sight, Signs, Watch};
 pub(super) const POLL: Duration = Duration::from_millis(100);
 /// A producer that has lived for so long without a fatal error has what it needs.
 const SETTLED: Duration = Duration::from_secs(5);
-/// Purged messages report back at once; this only bounds a defect.
-const PURGE_TIMEOUT: Duration = Duration::from_secs(1);
 
 pub(super) struct Poller {
     pub(super) slot: Slot,
@@ -220,20 +219,12 @@ fn give_up(slot: &Slot, shared: &Shared) {
     if let Some(producer) = slot.load_full() {
         let left = producer.in_flight_count();
         if left > 0 {
-            purge(&producer);
+            kafka::purge(&producer);
             tracing::warn!(left, "kafka_records_given_up");
         }
     }
     let kept = [shared.unconfirmed.take(), shared.returned.take()];
     for unsettled in kept.into_iter().flatten() {
         Unsettled::closed(unsettled);
-    }
-}
-
-/// Makes the producer report on all that it holds.
-pub(super) fn purge(producer: &Producer) {
-    producer.purge(PurgeConfig::default().queue().inflight());
-    if let Err(error) = producer.flush(PURGE_TIMEOUT) {
-        tracing::error!(%error, "kafka_purge_incomplete");
     }
 }

@@ -15,18 +15,11 @@
 //! What the operator's values mean for acks and order, and which of them are refused, is judged in
 //! [`crate::config::kafka_properties`]. Ignored: `go.*`. All else passes verbatim.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
-
 use rdkafka::ClientConfig;
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::error::KafkaError;
 
 use crate::config::Kafka;
 use crate::config::kafka_properties::{self, Meaning};
-use crate::config::kafka_values;
-
-type Properties = BTreeMap<String, String>;
+use crate::kafka;
 
 /// All properties, and what they amount to, checked as far as librdkafka does not; it checks the rest itself.
 pub(super) fn client_config(config: &Kafka) -> Result<(ClientConfig, Meaning), String> {
@@ -38,29 +31,16 @@ pub(super) fn client_config(config: &Kafka) -> Result<(ClientConfig, Meaning), S
     if let Some(finding) = meaning.errors.first() {
         return Err(format!("property {}: {}", finding.property, finding.text));
     }
-    let mut client = ClientConfig::new();
-    for (key, value) in defaults(config, meaning.idempotent) {
-        client.set(key, value);
+    for key in properties.keys().filter(|key| key.starts_with("go.")) {
+        tracing::info!(key, "kafka property of the Go client ignored");
     }
-    for (key, value) in properties {
-        if key.starts_with("go.") {
-            tracing::info!(key, "kafka property of the Go client ignored");
-        } else {
+    let mut client = kafka::config("fleet-telemetry", properties, &[]);
+    for (key, value) in defaults(config, meaning.idempotent) {
+        if client.get(key).is_none() {
             client.set(key, value);
         }
     }
-    client.set_log_level(log_level(properties));
     Ok((client, meaning))
-}
-
-/// The longest pause between two attempts to connect.
-pub(super) fn reconnect_backoff(config: &Kafka) -> Duration {
-    let properties = &config.properties;
-    let given = |name| properties.get(name).and_then(|value: &String| kafka_values::integer(value));
-    // librdkafka's default, unless ours is in force.
-    let default = if properties.contains_key(RECONNECT[1]) { 10_000 } else { RECONNECT_BACKOFF_MS };
-    let longest = given(RECONNECT[0]).unwrap_or(default);
-    Duration::from_millis(u64::try_from(longest).unwrap_or(0))
 }
 
 /// A namespace with other characters would make every topic name invalid.
@@ -74,30 +54,16 @@ pub(super) fn check_namespace(namespace: &str) -> Result<(), String> {
     }
 }
 
-/// What librdkafka has against the configuration, naming the property. Values are left out: they may be secrets.
-pub(super) fn blame(error: &KafkaError) -> String {
-    match error {
-        KafkaError::ClientConfig(_, reason, key, _) => format!("property {key}: {reason}"),
-        KafkaError::ClientCreation(reason) => reason.clone(),
-        other => other.to_string(),
-    }
-}
-
 /// Properties go by two names; our default must not fight the operator's value under the other one.
 const ACKS: [&str; 2] = ["acks", "request.required.acks"];
 const IN_FLIGHT: [&str; 2] = ["max.in.flight.requests.per.connection", "max.in.flight"];
 const EXPIRY: [&str; 2] = ["message.timeout.ms", "delivery.timeout.ms"];
-/// librdkafka wants the first to be no less than the second.
-const RECONNECT: [&str; 2] = ["reconnect.backoff.max.ms", "reconnect.backoff.ms"];
-/// The default of 10 s would be the greater part of most outages.
-const RECONNECT_BACKOFF_MS: i32 = 1000;
 
 /// Ours, as far as the operator says nothing about the same matter.
 fn defaults(config: &Kafka, idempotent: bool) -> Vec<(&'static str, String)> {
     let properties = &config.properties;
     let twice = |number: usize| number.saturating_mul(2);
     let mut defaults = vec![
-        ("client.id", "fleet-telemetry".to_owned()),
         // The outbox is the bound on records; librdkafka's own two must not be the first to bite.
         ("queue.buffering.max.messages", twice(config.max_unsettled.records).clamp(100_000, MAX_QUEUE).to_string()),
         ("queue.buffering.max.kbytes", twice(config.max_unsettled.bytes >> 10).clamp(1 << 20, MAX_QUEUE).to_string()),
@@ -113,7 +79,6 @@ fn defaults(config: &Kafka, idempotent: bool) -> Vec<(&'static str, String)> {
     };
     // 0: records do not expire. The dispatcher's documentation says why.
     unless_set(&EXPIRY, "0");
-    unless_set(&RECONNECT, &RECONNECT_BACKOFF_MS.to_string());
     unless_set(&ACKS, "all");
     if idempotent {
         unless_set(&["enable.idempotence"], "true");
@@ -126,28 +91,12 @@ fn defaults(config: &Kafka, idempotent: bool) -> Vec<(&'static str, String)> {
 /// librdkafka's own limit.
 const MAX_QUEUE: usize = i32::MAX as usize;
 
-/// librdkafka's own rule: `debug` implies the most detailed level, else what `log_level` (syslog) says, else info.
-fn log_level(properties: &Properties) -> RDKafkaLogLevel {
-    if properties.contains_key("debug") {
-        return RDKafkaLogLevel::Debug;
-    }
-    match properties.get("log_level").map(String::as_str) {
-        Some("0") => RDKafkaLogLevel::Emerg,
-        Some("1") => RDKafkaLogLevel::Alert,
-        Some("2") => RDKafkaLogLevel::Critical,
-        Some("3") => RDKafkaLogLevel::Error,
-        Some("4") => RDKafkaLogLevel::Warning,
-        Some("5") => RDKafkaLogLevel::Notice,
-        Some("7") => RDKafkaLogLevel::Debug,
-        _ => RDKafkaLogLevel::Info,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::config::kafka_values;
 
     fn config(properties: &[(&str, &str)]) -> Kafka {
         let bootstrap = [("bootstrap.servers", "127.0.0.1:1")];
@@ -229,17 +178,6 @@ mod tests {
         {
             let ours = kafka_values::integer(value).map(|number| number.to_string());
             assert_eq!(ours, of("queue.buffering.max.messages", value), "{value:?}");
-        }
-    }
-
-    #[test]
-    fn knows_how_long_librdkafka_pauses_before_it_connects_again() {
-        for (properties, pause) in [
-            (&[][..], 1000),
-            (&[("reconnect.backoff.ms", "50")], 10_000),
-            (&[("reconnect.backoff.ms", "50"), ("reconnect.backoff.max.ms", "70")], 70),
-        ] {
-            assert_eq!(reconnect_backoff(&config(properties)), Duration::from_millis(pause), "{properties:?}");
         }
     }
 

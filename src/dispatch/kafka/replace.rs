@@ -20,9 +20,10 @@ use rdkafka::producer::Producer as _;
 
 use super::Producer;
 use super::context::Context;
-use super::poller::{POLL, purge};
+use super::poller::POLL;
 use super::resend::{Sent, Unsettled};
 use super::shared::Shared;
+use crate::kafka;
 use crate::kafka::pauses::Pauses;
 
 /// Where sessions find the producer; empty while it is being replaced.
@@ -98,7 +99,7 @@ impl Replacement {
         // Dropped at the end: that may take a while, and sessions wait.
         let old = slot.swap(None).map(alone);
         if let Some(old) = &old {
-            purge(old);
+            kafka::purge(old);
         }
         let fresh = match produce(&self.client, shared) {
             Ok(fresh) => fresh,
@@ -114,7 +115,7 @@ impl Replacement {
             shared.outbox.wake();
         } else {
             // Newer records would overtake what it had no room for.
-            purge(&fresh);
+            kafka::purge(&fresh);
         }
         match cause {
             Cause::Fatal(_) => self.fatal.increment(1),

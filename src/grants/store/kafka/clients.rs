@@ -12,8 +12,9 @@ use rdkafka::message::{DeliveryResult, Message as _};
 use rdkafka::producer::{Producer as _, ProducerContext, ThreadedProducer};
 use tokio::sync::oneshot;
 
-use super::topic::{self, Quiet, Reader};
+use super::topic::{self, Reader};
 use crate::config;
+use crate::kafka::{Quiet, drop_elsewhere};
 
 pub(super) type Writer = ThreadedProducer<Confirmations>;
 /// Partition and offset, or why there is none.
@@ -84,13 +85,6 @@ impl Clients {
 /// A std mutex: held to clone or swap a pointer, and to make a client.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A client that has lost Kafka may take its time to end.
-fn drop_elsewhere<T: Send + 'static>(client: T) {
-    let thread = std::thread::Builder::new().name("permissions-end".to_owned());
-    // Without a thread it is dropped here.
-    let _ = thread.spawn(move || drop(client));
 }
 
 /// Hands delivery reports to those who wait for them.

@@ -39,6 +39,7 @@ use crate::config;
 use crate::grants::change::{self, Change, Entry, ImportError, Planned};
 use crate::grants::clock::now_ms;
 use crate::grants::ledger::Ledger;
+use crate::kafka::blame;
 
 /// The store.
 pub(in crate::grants) struct Kafka {
@@ -60,7 +61,7 @@ const DOUBT_AFTER: Duration = Duration::from_secs(5);
 impl Kafka {
     /// Makes the topic if need be, reads it to its end, and starts following it.
     pub(super) async fn open(topic: &str, kafka: &config::Kafka, ledger: Arc<Ledger>) -> Result<Arc<Self>, OpenError> {
-        let wrong = |error: KafkaError| OpenError::Misconfigured(blame(&error));
+        let wrong = |error: KafkaError| OpenError::Misconfigured(format!("kafka {}", blame(&error)));
         let clients = Clients::new(kafka).map_err(wrong)?;
         let consumer = clients.reader();
         let partitions = topic::prepare(topic, kafka, Arc::clone(&consumer)).await?;
@@ -163,14 +164,6 @@ impl Kafka {
 
     fn failure(&self, problem: String) -> StoreError {
         StoreError::Kafka { topic: self.log.topic.to_string(), problem }
-    }
-}
-
-/// Values are left out: they may be secrets.
-fn blame(error: &KafkaError) -> String {
-    match error {
-        KafkaError::ClientConfig(_, reason, key, _) => format!("kafka property {key}: {reason}"),
-        other => other.to_string(),
     }
 }
 

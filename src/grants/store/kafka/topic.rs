@@ -5,33 +5,15 @@ use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
-use rdkafka::client::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::KafkaError;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::types::RDKafkaErrorCode;
 
-use crate::config;
-use crate::config::kafka_values;
+use crate::config::{Kafka, kafka_values};
 use crate::grants::store::OpenError;
+use crate::kafka::{self, Quiet};
 
 /// Reads the topic.
 pub(super) type Reader = BaseConsumer<Quiet>;
-
-/// What goes wrong shows in what the store does, which is where it is reported; the clients repeat themselves.
-pub(super) struct Quiet;
-
-impl ClientContext for Quiet {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
-        tracing::debug!(?level, facility, line, "librdkafka");
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(%error, reason, "permission_client_error");
-    }
-}
-
-impl ConsumerContext for Quiet {}
 
 /// Copies of the topic, where there are enough brokers.
 const COPIES: usize = 3;
@@ -39,7 +21,7 @@ const COPIES: usize = 3;
 const RETRY: Duration = Duration::from_millis(100);
 
 /// The operator's connection properties without those that a promise of this store depends on.
-fn connection(kafka: &config::Kafka) -> ClientConfig {
+fn connection(config: &Kafka) -> ClientConfig {
     /// Of the dispatcher's producer.
     const OTHERS: [&str; 23] = [
         "acks",
@@ -66,23 +48,15 @@ fn connection(kafka: &config::Kafka) -> ClientConfig {
         "auto.offset.reset",
         "statistics.interval.ms",
     ];
-    let mut client = ClientConfig::new();
-    client.set("client.id", "fleet-telemetry-permissions");
-    if !kafka.properties.contains_key("reconnect.backoff.ms") {
-        client.set("reconnect.backoff.max.ms", "1000");
-    }
-    for (key, value) in kafka.properties.iter().filter(|(key, _)| !OTHERS.contains(&key.as_str())) {
-        client.set(key, value);
-    }
-    client
+    kafka::config("fleet-telemetry-permissions", &config.properties, &OTHERS)
 }
 
 /// A change is confirmed by all replicas in sync, in order, and soon or not at all; once, unless the operator's
 /// brokers give no producer ids.
-pub(super) fn producer(kafka: &config::Kafka) -> ClientConfig {
-    let mut client = connection(kafka);
+pub(super) fn producer(config: &Kafka) -> ClientConfig {
+    let mut client = connection(config);
     client.set("acks", "all");
-    let no_ids = kafka_values::flag(&kafka.properties, "enable.idempotence") == Some(false);
+    let no_ids = kafka_values::flag(&config.properties, "enable.idempotence") == Some(false);
     client.set("enable.idempotence", if no_ids { "false" } else { "true" });
     // One request at a time: the client library infers from a later one that an earlier one has arrived.
     client.set("max.in.flight", "1");
@@ -94,8 +68,8 @@ pub(super) fn producer(kafka: &config::Kafka) -> ClientConfig {
 /// After that, a change that no broker has confirmed is reported as failed.
 pub(super) const CONFIRM_WITHIN: Duration = Duration::from_secs(10);
 
-pub(super) fn consumer(kafka: &config::Kafka) -> ClientConfig {
-    let mut client = connection(kafka);
+pub(super) fn consumer(config: &Kafka) -> ClientConfig {
+    let mut client = connection(config);
     // Never joined: partitions are assigned, and every instance reads all of them.
     client.set("group.id", "fleet-telemetry-permissions");
     client.set("enable.auto.commit", "false");
@@ -106,10 +80,10 @@ pub(super) fn consumer(kafka: &config::Kafka) -> ClientConfig {
 }
 
 /// The number of partitions of `topic`, which is made if it is missing.
-pub(super) async fn prepare(topic: &str, kafka: &config::Kafka, consumer: Arc<Reader>) -> Result<usize, OpenError> {
-    let deadline = Instant::now() + kafka.connect_timeout;
+pub(super) async fn prepare(topic: &str, config: &Kafka, consumer: Arc<Reader>) -> Result<usize, OpenError> {
+    let deadline = Instant::now() + config.connect_timeout;
     let admin: AdminClient<Quiet> =
-        connection(kafka).create_with_context(Quiet).map_err(|error| OpenError::Misconfigured(error.to_string()))?;
+        connection(config).create_with_context(Quiet).map_err(|error| OpenError::Misconfigured(error.to_string()))?;
     let look = |consumer: Arc<Reader>, deadline: Instant| {
         let topic = topic.to_owned();
         async move {
