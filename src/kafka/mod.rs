@@ -6,4 +6,4 @@ pub(crate) mod pauses;
 pub(crate) mod probe;
 pub(crate) mod watch;
 
-pub(crate) use self::client::{Quiet, blame, config, drop_elsewhere, is_returned, purge};
+pub(crate) use self::client::{Properties, Quiet, blame, config, drop_elsewhere, is_returned, purge};

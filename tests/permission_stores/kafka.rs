@@ -1,17 +1,19 @@
 //! A compacted topic, on a real broker.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use fleet_telemetry::config::{self, PermissionStore};
-use fleet_telemetry::grants::{ChangeError, Health};
-use fleet_telemetry::permissions::State;
+use fleet_telemetry::grants::{Authority, ChangeError, Health};
+use fleet_telemetry::metrics::Metrics;
+use fleet_telemetry::permissions::{Permissions, State};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 
 use super::support::fence::Fenced;
-use super::support::kafka::Broker;
+use super::support::kafka::{Broker, Message};
 use super::{FOLLOWS, HOUR, SOON, change, configure, is_stale, open, try_open, until, withholds_everything};
 
 fn config(broker: &Broker, topic: &str) -> config::Permissions {
@@ -177,6 +179,43 @@ async fn clients_that_have_lost_kafka_are_replaced() {
     instance.revoke("A").await;
     let again = open(&config).await;
     assert!(!again.allows("A") && again.allows("B0") && again.allows("B1"));
+}
+
+/// As above; the store is another one, and no change waits for the audit.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_audits_producer_that_has_lost_kafka_is_replaced_and_its_records_arrive_in_order() {
+    let broker = Fenced::start(&["audit-lost"]);
+    let servers = broker.bootstrap();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("grants.json");
+    std::fs::write(&path, "{\"version\": 1, \"grants\": []}").unwrap();
+    let mut config = config_with(
+        "unused",
+        &[
+            ("bootstrap.servers", &servers),
+            ("metadata.recovery.strategy", "none"),
+            ("topic.metadata.refresh.interval.ms", "100"),
+        ],
+    );
+    config.store = PermissionStore::File { path };
+    config.audit_topic = Some("audit-lost".to_owned());
+    let metrics = Metrics::default();
+    let permissions = Arc::new(Permissions::new(config.rules.clone()));
+    let authority = metrics.scope(|| Authority::open(&config, permissions)).await.unwrap();
+    let versions = || -> Vec<u64> {
+        let value = |message: &Message| serde_json::from_slice::<serde_json::Value>(&message.payload).unwrap();
+        broker.consume("audit-lost").iter().map(|message| value(message)["version"].as_u64().unwrap()).collect()
+    };
+    authority.change(change("A", State::Granted)).await.unwrap();
+    until("the first record arrives", SOON, || versions() == [1]).await;
+    // It forgets its brokers, and loses the connection that it still has.
+    tokio::join!(broker.fence(Duration::from_secs(2)), async { broker.cut() });
+    for state in [State::Denied, State::Granted, State::Denied] {
+        authority.change(change("A", state)).await.unwrap();
+    }
+    until("the others arrive", SOON, || versions() == [1, 2, 3, 4]).await;
+    let replaced = "permission_client_replaced_total{client=\"audit\"} 1";
+    assert!(metrics.render().contains(replaced), "{}", metrics.render());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
