@@ -49,5 +49,7 @@ pub mod port;
 pub mod proto;
 pub mod protobuf;
 pub mod scope;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 pub mod tls;
 mod work;

@@ -6,10 +6,9 @@
 //!     └─────────── receipts ◀────────────┴──────────── settled after the commit ◀───────┘
 //! ```
 //!
-//! `schema` opens and migrates the file, `rows` and `values` turn records into rows, `retention` removes
+//! `schema` says what the file holds, `rows` and `values` turn records into rows, `retention` removes
 //! the oldest. The tables and views are described for their users in `docs/sqlite.md`.
 
-mod error;
 mod retention;
 mod rows;
 mod schema;
@@ -19,13 +18,13 @@ mod values;
 use std::path::Path;
 use std::time::Duration;
 
-use self::error::OpenError;
 use self::schema::{LOCK_PATIENCE, Store};
 use self::sink::Committer;
 use super::ConnectError;
 use super::batching::{Batching, Settings};
 use crate::config::{self, DispatcherName, InFlight};
 use crate::record::Topics;
+use crate::sqlite::OpenError;
 
 /// Between the attempts at one batch, at first and at most.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));

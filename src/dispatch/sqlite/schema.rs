@@ -1,53 +1,31 @@
-//! The file: opened, checked, migrated.
+//! The file: what it holds, and how it is written.
 
-use std::fs::OpenOptions;
-use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+use rusqlite::{Connection, Transaction};
 
-use super::error::{OpenError, directory_of};
 use crate::proto::vehicle_data::Field;
+use crate::sqlite::{Database, Kind, OpenError};
 
 /// An open file of the newest schema.
 #[derive(Debug)]
-pub(super) struct Store {
-    connection: Connection,
-    path: PathBuf,
-    /// Device and inode of the open file.
-    file: (u64, u64),
-}
+pub(super) struct Store(Database);
 
 impl Store {
     /// Opens `path`; creates or migrates it as needed. `patience` as in [`Self::set_patience`].
     pub(super) fn open(path: &Path, patience: Duration) -> Result<Self, OpenError> {
-        check_path(path)?;
-        create(path)?;
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let failed = |error| OpenError::because(path, error);
-        let mut connection = Connection::open_with_flags(path, flags).map_err(failed)?;
-        connection.busy_timeout(patience).map_err(failed)?;
-        let version = recognise(&connection, path)?;
-        if version == 0 {
-            // Must come before the first table; lets `retention` give space back.
-            connection.pragma_update(None, "auto_vacuum", "INCREMENTAL").map_err(failed)?;
-        }
-        set_pragmas(&connection, path)?;
-        if version < VERSION {
-            migrate(&mut connection).map_err(failed)?;
-        }
-        name_fields(&mut connection).map_err(failed)?;
-        let file = std::fs::metadata(path).map_err(|error| OpenError::io(path, error))?;
-        Ok(Self { connection, path: path.to_owned(), file: (file.dev(), file.ino()) })
+        let mut database = Database::open(path, &KIND, patience)?;
+        database.connection().set_prepared_statement_cache_capacity(32);
+        name_fields(&mut database).map_err(|error| database.because(error))?;
+        Ok(Self(database))
     }
 
     /// Records written to a file that was deleted would be acked and lost.
     pub(super) fn check_still_there(&self) -> Result<(), OpenError> {
-        match std::fs::metadata(&self.path) {
-            Ok(file) if (file.dev(), file.ino()) == self.file => Ok(()),
-            _ => Err(OpenError::Replaced { path: self.path.clone() }),
+        match self.0.is_still_there() {
+            Ok(true) => Ok(()),
+            _ => Err(OpenError::Replaced { path: self.0.path().to_owned() }),
         }
     }
 
@@ -57,110 +35,48 @@ impl Store {
         work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<()>,
     ) -> Result<(), OpenError> {
         let committed = (|| {
-            // Takes the write lock at once, so that nothing fails half-way for want of it.
-            let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let transaction = self.0.begin()?;
             work(&transaction)?;
             transaction.commit()
         })();
-        committed.map_err(|error| OpenError::because(&self.path, error))
+        committed.map_err(|error| self.0.because(error))
     }
 
     /// How long one attempt waits for somebody else's lock.
     pub(super) fn set_patience(&self, patience: Duration) -> Result<(), OpenError> {
-        self.connection.busy_timeout(patience).map_err(|error| OpenError::because(&self.path, error))
+        self.0.set_patience(patience)
     }
 
     /// A commit that changes nothing and still goes through the log to the disk.
     pub(super) fn probe(&mut self) -> Result<(), OpenError> {
-        self.write(|transaction| transaction.pragma_update(None, "user_version", VERSION))
+        self.write(|transaction| transaction.pragma_update(None, "user_version", KIND.version()))
     }
 
     /// Moves the write-ahead log into the file, as far as readers let it.
     pub(super) fn fold_log(&self) {
-        let folded = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
+        let folded = self.connection().query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
         if !matches!(folded, Ok(0)) {
-            tracing::info!(path = %self.path.display(), "sqlite_log_kept");
+            tracing::info!(path = %self.0.path().display(), "sqlite_log_kept");
         }
     }
 
     pub(super) fn connection(&self) -> &Connection {
-        &self.connection
+        self.0.connection()
     }
 
     pub(super) fn connection_mut(&mut self) -> &mut Connection {
-        &mut self.connection
+        self.0.connection_mut()
     }
-}
-
-fn check_path(path: &Path) -> Result<(), OpenError> {
-    if path.as_os_str().is_empty() || path.starts_with(":memory:") || path.is_dir() {
-        return Err(OpenError::NotAFile { path: path.to_owned() });
-    }
-    let directory = directory_of(path);
-    match directory.metadata() {
-        Ok(metadata) if metadata.is_dir() => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()), // SQLite's error follows
-        _ => Err(OpenError::NoDirectory { path: path.to_owned(), directory: directory.to_owned() }),
-    }
-}
-
-/// Records tell where people are: not for everybody on the machine. The log files take the same mode.
-fn create(path: &Path) -> Result<(), OpenError> {
-    match OpenOptions::new().write(true).create_new(true).mode(0o640).open(path) {
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(OpenError::io(path, error)),
-    }
-}
-
-/// The schema version of a file of ours, 0 for an empty one.
-fn recognise(connection: &Connection, path: &Path) -> Result<i32, OpenError> {
-    let failed = |error| OpenError::because(path, error);
-    let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0)).map_err(failed);
-    let (version, application_id) = (pragma("user_version")?, pragma("application_id")?);
-    let objects: i64 =
-        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(failed)?;
-    if objects > 0 && application_id != APPLICATION_ID {
-        return Err(OpenError::Foreign { path: path.to_owned(), application_id });
-    }
-    if version > VERSION {
-        return Err(OpenError::Newer { path: path.to_owned(), version });
-    }
-    Ok(version)
-}
-
-fn set_pragmas(connection: &Connection, path: &Path) -> Result<(), OpenError> {
-    let failed = |error| OpenError::because(path, error);
-    let mode: String =
-        connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0)).map_err(failed)?;
-    if mode != "wal" {
-        return Err(OpenError::NoLog { path: path.to_owned(), mode });
-    }
-    connection.execute_batch(PRAGMAS).map_err(failed)?;
-    connection.set_prepared_statement_cache_capacity(32);
-    Ok(())
-}
-
-fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let version: i32 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    // Another process may have been first.
-    for migration in &MIGRATIONS[usize::try_from(version).unwrap_or(0)..] {
-        transaction.execute_batch(migration)?;
-    }
-    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-    transaction.pragma_update(None, "user_version", VERSION)?;
-    transaction.commit()
 }
 
 /// Completes the names of fields, which grow with the vehicle maker's protobuf and not with the schema.
-fn name_fields(connection: &mut Connection) -> rusqlite::Result<()> {
+fn name_fields(database: &mut Database) -> rusqlite::Result<()> {
     let known = || (0..MOST_FIELDS).filter_map(|number| Field::try_from(number).ok());
-    let stored: i64 = connection.query_row("SELECT count(*) FROM field_names", [], |row| row.get(0))?;
+    let stored: i64 = database.connection().query_row("SELECT count(*) FROM field_names", [], |row| row.get(0))?;
     if usize::try_from(stored).is_ok_and(|stored| stored >= known().count()) {
         return Ok(());
     }
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let transaction = database.begin()?;
     {
         let mut insert = transaction.prepare("INSERT OR REPLACE INTO field_names VALUES (?1, ?2)")?;
         for field in known() {
@@ -170,27 +86,20 @@ fn name_fields(connection: &mut Connection) -> rusqlite::Result<()> {
     transaction.commit()
 }
 
-/// `synchronous = FULL` with a write-ahead log: every commit is synced before it returns.
-/// `fullfsync` makes that true on macOS too. The log is folded in from 16 MiB on and cut back to 64 MiB
-/// after a reader made it grow.
-const PRAGMAS: &str = "
-    PRAGMA synchronous = FULL;
-    PRAGMA fullfsync = ON;
-    PRAGMA checkpoint_fullfsync = ON;
-    PRAGMA wal_autocheckpoint = 4096;
-    PRAGMA journal_size_limit = 67108864;
-    PRAGMA foreign_keys = OFF;
-    PRAGMA cache_size = -16384;
-";
-
-/// The step from each version to the next.
-const MIGRATIONS: [&str; 1] = [include_str!("schema.sql")];
-
-#[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "a handful of migrations")]
-pub(super) const VERSION: i32 = MIGRATIONS.len() as i32;
-
-/// "FlTe": tells our files from other programs'.
-pub(super) const APPLICATION_ID: i32 = 0x466c_5465;
+const KIND: Kind = Kind {
+    // "FlTe".
+    application_id: 0x466c_5465,
+    migrations: &[include_str!("schema.sql")],
+    // Lets `retention` give space back.
+    first_pragmas: "PRAGMA auto_vacuum = INCREMENTAL;",
+    // The log is folded in from 16 MiB on and cut back to 64 MiB after a reader made it grow.
+    pragmas: "
+        PRAGMA wal_autocheckpoint = 4096;
+        PRAGMA journal_size_limit = 67108864;
+        PRAGMA foreign_keys = OFF;
+        PRAGMA cache_size = -16384;
+    ",
+};
 
 /// Above every field number that the protobuf may come to have.
 const MOST_FIELDS: i32 = 10_000;
@@ -200,6 +109,8 @@ pub(super) const LOCK_PATIENCE: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt;
+
     use super::*;
 
     fn store() -> (tempfile::TempDir, Store) {
@@ -220,7 +131,7 @@ mod tests {
         assert_eq!(pragma::<i32>(&store, "fullfsync"), 1);
         assert_eq!(pragma::<i32>(&store, "checkpoint_fullfsync"), 1);
         assert_eq!(pragma::<i32>(&store, "auto_vacuum"), 2, "incremental");
-        assert_eq!(pragma::<i32>(&store, "user_version"), VERSION);
+        assert_eq!(pragma::<i32>(&store, "user_version"), KIND.version());
     }
 
     #[test]

@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use super::error::OpenError;
 use super::retention::{Chunk, Retention};
 use super::rows;
 use super::schema::{LOCK_PATIENCE, Store};
@@ -10,6 +9,7 @@ use crate::config;
 use crate::dispatch::batching::{Fate, Sink};
 use crate::logging::RateLimited;
 use crate::record::{Record, Topics};
+use crate::sqlite::OpenError;
 
 /// Owns the connection. All of it blocks, on the thread of its dispatcher.
 #[derive(Debug)]

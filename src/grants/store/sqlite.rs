@@ -8,15 +8,13 @@
 //! A commit is synced to the disk before it returns. Another process may change the database too: `data_version`
 //! is looked at four times a second, and tells of commits by others.
 
-use std::fs::{self, OpenOptions};
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use rusqlite::types::Type;
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, Transaction, TransactionBehavior, params};
+use rusqlite::{OptionalExtension, Row, Transaction, params};
 
 use super::{OpenError, StoreError, enforce, failed};
 use crate::grants::change::{self, Actor, Change, Entry, ImportError, Planned};
@@ -24,6 +22,7 @@ use crate::grants::clock::now_ms;
 use crate::grants::ledger::Ledger;
 use crate::permissions::{Grant, Grants, State};
 use crate::scope::Scope;
+use crate::sqlite::{self, Kind};
 
 /// The store.
 pub(in crate::grants) struct Sqlite {
@@ -34,9 +33,7 @@ pub(in crate::grants) struct Sqlite {
 }
 
 struct Database {
-    connection: Connection,
-    /// Device and inode of the open file.
-    file: (u64, u64),
+    open: sqlite::Database,
     /// `data_version` when the entries were last read whole.
     seen: i64,
 }
@@ -45,9 +42,13 @@ struct Database {
 const LOOK: Duration = Duration::from_millis(250);
 /// The wait for another process' lock.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// "FlPe": tells our files from other programs', and from the embedded store of records.
-const APPLICATION_ID: i32 = 0x466c_5065;
-const VERSION: i32 = 1;
+const KIND: Kind = Kind {
+    // "FlPe".
+    application_id: 0x466c_5065,
+    migrations: &[SCHEMA],
+    first_pragmas: "",
+    pragmas: "",
+};
 
 const SCHEMA: &str = "
     CREATE TABLE grants (
@@ -78,9 +79,6 @@ const SCHEMA: &str = "
     CREATE INDEX history_by_vin ON history (vin, id);
 ";
 
-/// With a write-ahead log, FULL syncs every commit; the second makes that true on macOS.
-const PRAGMAS: &str = "PRAGMA synchronous = FULL; PRAGMA fullfsync = ON; PRAGMA checkpoint_fullfsync = ON;";
-
 impl Sqlite {
     /// Opens or creates the database, reads it and starts watching it.
     pub(super) fn open(path: PathBuf, ledger: Arc<Ledger>) -> Result<Arc<Self>, OpenError> {
@@ -108,11 +106,7 @@ impl Sqlite {
             failed(StoreError::Io { path: self.path.clone(), source })
         })?;
         let sqlite = |source| self.failure(source);
-        // Takes the write lock at once: what is planned by is what is written over.
-        let transaction = database
-            .connection
-            .transaction_with_behavior(TransactionBehavior::Immediate)
-            .map_err(|error| failed(sqlite(error)))?;
+        let transaction = database.open.begin().map_err(|error| failed(sqlite(error)))?;
         let planned = change::plan(changes, now_ms(), |vin, scope| entry(&transaction, vin, scope).map_err(sqlite))?;
         for plan in planned.iter().filter(|plan| plan.changed) {
             write(&transaction, plan).map_err(|error| failed(sqlite(error)))?;
@@ -126,7 +120,7 @@ impl Sqlite {
     pub(super) fn history(&self, vin: &str, limit: usize) -> Result<Vec<Entry>, StoreError> {
         let database = self.database();
         let read = || -> rusqlite::Result<Vec<Entry>> {
-            let mut select = database.connection.prepare_cached(
+            let mut select = database.open.connection().prepare_cached(
                 "SELECT scope, state, since_ms, expires_ms, source, note, version, at_ms, actor, actor_from
                  FROM history WHERE vin = ?1 ORDER BY id DESC LIMIT ?2",
             )?;
@@ -158,8 +152,7 @@ impl Sqlite {
 
     /// A change written to a file that was deleted would be lost. Whether another file was opened.
     fn reopen_if_replaced(&self, database: &mut Database) -> Result<bool, String> {
-        let file = fs::metadata(&self.path).map_err(|error| error.to_string())?;
-        if (file.dev(), file.ino()) == database.file {
+        if database.open.is_still_there().map_err(|error| error.to_string())? {
             return Ok(false);
         }
         *database = Database::open(&self.path).map_err(|error| error.to_string())?;
@@ -177,31 +170,9 @@ impl Sqlite {
 
 impl Database {
     fn open(path: &Path) -> Result<Self, OpenError> {
-        let wrong = |problem: String| OpenError::Misconfigured(format!("{path:?}: {problem}"));
-        // Consents are not for everybody on the machine. The log files take the same mode.
-        match OpenOptions::new().write(true).create_new(true).mode(0o640).open(path) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(wrong(error.to_string())),
-            _ => {}
-        }
-        let file = fs::metadata(path).map_err(|error| wrong(error.to_string()))?;
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let prepared = Connection::open_with_flags(path, flags).and_then(|mut connection| {
-            connection.busy_timeout(PATIENCE)?;
-            if let Some(problem) = foreign(&connection)? {
-                return Ok(Err(problem));
-            }
-            let mode: String = connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
-            if mode != "wal" {
-                return Ok(Err(format!(
-                    "cannot use a write-ahead log; network file systems are not supported ({mode})"
-                )));
-            }
-            connection.execute_batch(PRAGMAS)?;
-            create(&mut connection)?;
-            Ok(Ok(connection))
-        });
-        let connection = prepared.map_err(|error| wrong(error.to_string()))?.map_err(wrong)?;
-        Ok(Self { connection, file: (file.dev(), file.ino()), seen: 0 })
+        let open =
+            sqlite::Database::open(path, &KIND, PATIENCE).map_err(|error| OpenError::Misconfigured(why(&error)))?;
+        Ok(Self { open, seen: 0 })
     }
 
     /// All entries.
@@ -210,7 +181,8 @@ impl Database {
         let seen = self.data_version()?;
         let mut grants = Grants::default();
         let mut select = self
-            .connection
+            .open
+            .connection()
             .prepare_cached("SELECT vin, scope, state, since_ms, expires_ms, source, note, version FROM grants")?;
         let mut rows = select.query([])?;
         while let Some(row) = rows.next()? {
@@ -221,36 +193,19 @@ impl Database {
     }
 
     fn data_version(&self) -> rusqlite::Result<i64> {
-        self.connection.pragma_query_value(None, "data_version", |row| row.get(0))
+        self.open.connection().pragma_query_value(None, "data_version", |row| row.get(0))
     }
 }
 
-/// What speaks against the file being ours.
-fn foreign(connection: &Connection) -> rusqlite::Result<Option<String>> {
-    let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
-    let (application_id, version) = (pragma("application_id")?, pragma("user_version")?);
-    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-    Ok(if tables > 0 && application_id != APPLICATION_ID {
-        Some(format!(
-            "a database of something else (application_id {application_id:#x}, expected {APPLICATION_ID:#x}); grants \
+/// Somebody may have named the store of records.
+fn why(error: &sqlite::OpenError) -> String {
+    match error {
+        sqlite::OpenError::Foreign { path, application_id, expected } => format!(
+            "{path:?}: a database of something else (application_id {application_id:#x}, expected {expected:#x}); grants \
              need a file of their own"
-        ))
-    } else if version > VERSION {
-        Some(format!("has schema version {version}; this server knows versions up to {VERSION}"))
-    } else {
-        None
-    })
-}
-
-fn create(connection: &mut Connection) -> rusqlite::Result<()> {
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    // Another process may have been first.
-    if transaction.pragma_query_value(None, "user_version", |row| row.get::<_, i32>(0))? == 0 {
-        transaction.execute_batch(SCHEMA)?;
-        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-        transaction.pragma_update(None, "user_version", VERSION)?;
+        ),
+        other => other.to_string(),
     }
-    transaction.commit()
 }
 
 fn entry(transaction: &Transaction<'_>, vin: &str, scope: Scope) -> rusqlite::Result<Option<Grant>> {

@@ -8,11 +8,9 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::ErrorCode;
 
-use super::schema::{APPLICATION_ID, VERSION};
-
 /// Why the file cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum OpenError {
+pub(crate) enum OpenError {
     #[error("path is {path:?}: must name a file")]
     NotAFile { path: PathBuf },
     #[error("cannot open {path:?}: the directory {directory:?} does not exist")]
@@ -21,12 +19,10 @@ pub(super) enum OpenError {
     Denied { path: PathBuf, who: Who, subject: Subject },
     #[error("{path:?} is not an SQLite database, or it is damaged: {message}")]
     NotADatabase { path: PathBuf, message: String },
-    #[error(
-        "{path:?} is a database of another program (application_id {application_id:#x}, expected {APPLICATION_ID:#x})"
-    )]
-    Foreign { path: PathBuf, application_id: i32 },
-    #[error("{path:?} has schema version {version}; this server knows versions up to {VERSION}")]
-    Newer { path: PathBuf, version: i32 },
+    #[error("{path:?} is a database of another program (application_id {application_id:#x}, expected {expected:#x})")]
+    Foreign { path: PathBuf, application_id: i32, expected: i32 },
+    #[error("{path:?} has schema version {version}; this server knows versions up to {known}")]
+    Newer { path: PathBuf, version: i32, known: i32 },
     #[error("{path:?} cannot use a write-ahead log (journal_mode is {mode:?}); network file systems are not supported")]
     NoLog { path: PathBuf, mode: String },
     #[error("{path:?} was removed or replaced while it was open")]
@@ -39,7 +35,7 @@ pub(super) enum OpenError {
 
 impl OpenError {
     /// The operator must change the configuration or the file; trying again does not help.
-    pub(super) fn is_misconfigured(&self) -> bool {
+    pub(crate) fn is_misconfigured(&self) -> bool {
         matches!(
             self,
             Self::NotAFile { .. }
@@ -52,12 +48,12 @@ impl OpenError {
     }
 
     /// Somebody else holds the lock; the connection is fine.
-    pub(super) fn is_busy(&self) -> bool {
+    pub(crate) fn is_busy(&self) -> bool {
         matches!(self, Self::Sqlite { source, .. }
             if matches!(source.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)))
     }
 
-    pub(super) fn because(path: &Path, source: rusqlite::Error) -> Self {
+    pub(crate) fn because(path: &Path, source: rusqlite::Error) -> Self {
         match source.sqlite_error_code() {
             Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
                 Self::NotADatabase { path: path.to_owned(), message: source.to_string() }
@@ -86,7 +82,7 @@ impl OpenError {
         })
     }
 
-    pub(super) fn io(path: &Path, source: io::Error) -> Self {
+    pub(crate) fn io(path: &Path, source: io::Error) -> Self {
         let denied = if is_denied(&source) { Self::denied(path) } else { None };
         denied.unwrap_or(Self::Io { path: path.to_owned(), source })
     }
@@ -94,7 +90,7 @@ impl OpenError {
 
 /// The user that this process runs as, where the system tells.
 #[derive(Debug)]
-pub(super) struct Who {
+pub(crate) struct Who {
     uid: Option<u32>,
     gid: Option<u32>,
 }
@@ -131,7 +127,7 @@ impl fmt::Display for Who {
 
 /// A file or directory, as its permissions describe it.
 #[derive(Debug)]
-pub(super) struct Subject {
+pub(crate) struct Subject {
     path: PathBuf,
     owner: u32,
     group: u32,
@@ -157,6 +153,6 @@ fn is_denied(error: &io::Error) -> bool {
 }
 
 /// Where SQLite makes its log files.
-pub(super) fn directory_of(path: &Path) -> &Path {
+pub(crate) fn directory_of(path: &Path) -> &Path {
     path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
