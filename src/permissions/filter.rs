@@ -8,82 +8,11 @@ pub(crate) mod coordinates;
 mod patterns;
 mod withheld;
 
-use std::sync::Arc;
-
-use regex::Regex;
-
+use crate::config::rules::{Action, Mode, Rules};
 use crate::protobuf::wire::{self, Fields};
 use crate::scope::{self, Scope, Scopes};
 use crate::work;
 pub use withheld::{Outcome, Subject, Tally, Withheld};
-
-/// Whether and how the filter acts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// Nothing is looked at.
-    Off,
-    /// What would be withheld is counted, and passes.
-    Audit,
-    /// It is withheld.
-    Enforce,
-}
-
-/// What becomes of a datum that is withheld.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// It disappears.
-    Drop,
-    /// Its key stays, its value is marked invalid.
-    Invalid,
-    /// Coordinates are rounded to so many decimals of a degree; what has no coordinates disappears.
-    Coarsen(u8),
-}
-
-/// The configured rules; fixed while the process lives.
-#[derive(Clone, Debug)]
-pub struct Rules {
-    /// Off, audit or enforce.
-    pub mode: Mode,
-    /// What happens to a withheld datum.
-    pub action: Action,
-    /// Also the fields that reveal a place indirectly, and unknown field numbers.
-    pub strict: bool,
-    /// A vehicle without an entry is denied.
-    pub deny_unknown: bool,
-    /// A `V` record of which nothing is left goes nowhere.
-    pub skip_empty: bool,
-    /// What else counts as coordinates in texts of `alerts`, `errors` and `connectivity`.
-    pub patterns: Arc<[Regex]>,
-    /// The scopes that are enforced.
-    pub enforced: Scopes,
-}
-
-impl Rules {
-    /// No filter.
-    #[must_use]
-    pub fn off() -> Self {
-        Self {
-            mode: Mode::Off,
-            action: Action::Drop,
-            strict: false,
-            deny_unknown: false,
-            skip_empty: false,
-            patterns: Arc::new([]),
-            enforced: Scopes::NONE,
-        }
-    }
-
-    /// What becomes of a datum that belongs to the `denied` scopes.
-    fn decision(&self, denied: Scopes) -> Decision {
-        match (self.mode, self.action) {
-            (Mode::Off, _) => Decision::Keep,
-            (Mode::Audit, _) => Decision::Audit,
-            // Only coordinates can be rounded.
-            (Mode::Enforce, Action::Coarsen(_)) if denied != LOCATION => Decision::Withhold(Action::Drop),
-            (Mode::Enforce, action) => Decision::Withhold(action),
-        }
-    }
-}
 
 /// The decisions for one record. `Copy`, made per record, allocates nothing.
 #[derive(Clone, Copy, Debug)]
@@ -169,13 +98,13 @@ impl<'a> Filter<'a> {
         let unknown_number = if rules.strict { LOCATION } else { Scopes::NONE };
         let by_number = scope::of(key, rules.strict).unwrap_or(unknown_number).and(self.denied);
         if !by_number.is_empty() {
-            return rules.decision(by_number);
+            return decision(rules, by_number);
         }
         match value.first() {
             Some(&(STRING_TAG | LOCATION_TAG))
                 if self.denied.contains(Scope::VehicleLocation) && is_location(value) =>
             {
-                rules.decision(LOCATION)
+                decision(rules, LOCATION)
             }
             _ => Decision::Keep,
         }
@@ -186,7 +115,7 @@ impl<'a> Filter<'a> {
     #[must_use]
     pub fn unknown(&self) -> Decision {
         match self.rules {
-            Some(rules) if rules.strict && self.denied.contains(Scope::VehicleLocation) => rules.decision(LOCATION),
+            Some(rules) if rules.strict && self.denied.contains(Scope::VehicleLocation) => decision(rules, LOCATION),
             _ => Decision::Keep,
         }
     }
@@ -195,7 +124,7 @@ impl<'a> Filter<'a> {
     #[must_use]
     pub fn text(&self) -> Decision {
         match self.rules {
-            Some(rules) if self.denied.contains(Scope::VehicleLocation) => rules.decision(LOCATION),
+            Some(rules) if self.denied.contains(Scope::VehicleLocation) => decision(rules, LOCATION),
             _ => Decision::Keep,
         }
     }
@@ -264,6 +193,17 @@ impl<'a> Filter<'a> {
         if let Some(withheld) = self.withheld {
             withheld.count(tally);
         }
+    }
+}
+
+/// What becomes of a datum that belongs to the `denied` scopes.
+fn decision(rules: &Rules, denied: Scopes) -> Decision {
+    match (rules.mode, rules.action) {
+        (Mode::Off, _) => Decision::Keep,
+        (Mode::Audit, _) => Decision::Audit,
+        // Only coordinates can be rounded.
+        (Mode::Enforce, Action::Coarsen(_)) if denied != LOCATION => Decision::Withhold(Action::Drop),
+        (Mode::Enforce, action) => Decision::Withhold(action),
     }
 }
 

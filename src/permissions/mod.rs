@@ -17,9 +17,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 
-pub use filter::{Action, Filter, Mode, Rules};
+pub use filter::Filter;
 pub use grant::{Grant, MAX_SKEW_MS, State};
 pub use snapshot::{Grants, Vehicle};
+
+pub use crate::config::rules::{Action, Mode, Rules};
 
 use self::filter::Withheld;
 use crate::scope::Scopes;

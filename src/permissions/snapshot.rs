@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::filter::Rules;
 use super::grant::Grant;
+use crate::config::rules::Rules;
 use crate::scope::{Scope, Scopes};
 
 /// Grants by VIN and scope. A clone shares everything; a change to it copies one of the shards, so that with

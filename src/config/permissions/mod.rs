@@ -1,20 +1,20 @@
 //! `permissions`: the rules, where grants live, and how they are changed.
 
 mod api;
-mod rules;
+pub mod rules;
 mod store;
 
 use std::time::Duration;
 
 pub use self::api::{ApiTls, ApiToken, FileApi, FileApiTls, PermissionsApi};
 pub use self::rules::FileAction;
+use self::rules::Rules;
 pub(super) use self::store::Topics;
 pub use self::store::{FilePath, FileStore, FileTopic, PermissionStore};
 use super::Kafka;
 use super::duration::{DAY, HOUR, SECOND};
 use super::error::{ConfigError, Problems};
 use super::section::Section;
-use crate::permissions::Rules;
 
 /// `permissions`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -117,8 +117,8 @@ fn required<T: From<String>>(
 
 #[cfg(test)]
 mod tests {
+    use super::rules::{Action, Mode};
     use crate::config::{Config, Env, PermissionStore, Problems, file::FileConfig, resolve};
-    use crate::permissions::{Action, Mode};
     use crate::scope::Scope;
 
     pub(super) fn load(permissions: &str) -> Result<Config, Problems> {

@@ -1,13 +1,71 @@
 //! `permissions`: what is withheld, and how.
 
+use std::sync::Arc;
+
 use regex::Regex;
 
 use super::FilePermissions;
 use crate::config::error::{ConfigError, Problems};
 use crate::config::json::Json;
 use crate::config::section::FromJson;
-use crate::permissions::{Action, Mode, Rules};
 use crate::scope::{Scope, Scopes};
+
+/// Whether and how the filter acts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Nothing is looked at.
+    Off,
+    /// What would be withheld is counted, and passes.
+    Audit,
+    /// It is withheld.
+    Enforce,
+}
+
+/// What becomes of a datum that is withheld.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// It disappears.
+    Drop,
+    /// Its key stays, its value is marked invalid.
+    Invalid,
+    /// Coordinates are rounded to so many decimals of a degree; what has no coordinates disappears.
+    Coarsen(u8),
+}
+
+/// The configured rules; fixed while the process lives.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// Off, audit or enforce.
+    pub mode: Mode,
+    /// What happens to a withheld datum.
+    pub action: Action,
+    /// Also the fields that reveal a place indirectly, and unknown field numbers.
+    pub strict: bool,
+    /// A vehicle without an entry is denied.
+    pub deny_unknown: bool,
+    /// A `V` record of which nothing is left goes nowhere.
+    pub skip_empty: bool,
+    /// What else counts as coordinates in texts of `alerts`, `errors` and `connectivity`.
+    pub patterns: Arc<[Regex]>,
+    /// The scopes that are enforced.
+    pub enforced: Scopes,
+}
+
+impl Rules {
+    /// No filter.
+    #[must_use]
+    pub fn off() -> Self {
+        Self {
+            mode: Mode::Off,
+            action: Action::Drop,
+            strict: false,
+            deny_unknown: false,
+            skip_empty: false,
+            patterns: Arc::new([]),
+            enforced: Scopes::NONE,
+        }
+    }
+}
 
 /// `permissions.action`.
 #[derive(Clone, Debug, PartialEq, Eq)]

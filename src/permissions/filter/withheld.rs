@@ -2,7 +2,7 @@
 
 use metrics::{Counter, counter};
 
-use super::{Action, Mode};
+use crate::config::rules::{Action, Mode};
 use crate::proto::vehicle_data::Field;
 use crate::scope::{self, FIELD_COUNT, Scopes};
 
