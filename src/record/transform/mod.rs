@@ -20,6 +20,8 @@ mod scrub;
 mod splice;
 mod stamp;
 mod vehicle_data;
+#[cfg(test)]
+mod withheld;
 
 use super::RecordKind;
 use crate::permissions::filter::{Decision, Filter, Tally};
