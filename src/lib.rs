@@ -36,6 +36,7 @@ pub mod admin;
 pub mod backoff;
 pub mod cli;
 pub mod config;
+pub mod escape;
 pub mod http;
 #[cfg(feature = "kafka")]
 mod kafka;

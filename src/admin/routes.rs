@@ -11,8 +11,8 @@ use axum::routing::any;
 
 use super::scrapes::Scrapes;
 use super::{Phase, State, Surface};
+use crate::escape::escape;
 use crate::http::Line;
-use crate::logging::escape;
 use crate::metrics;
 
 /// Longest reason that is shown, in bytes.

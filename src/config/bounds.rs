@@ -50,7 +50,7 @@ impl Problems {
 
     /// `value` is none of `allowed`.
     pub(super) fn not_allowed(&mut self, key: impl Into<String>, value: &str, allowed: impl Into<String>) {
-        let value = crate::logging::escape(value.as_bytes(), 100);
+        let value = crate::escape::escape(value.as_bytes(), 100);
         self.error(ConfigError::NotAllowed { key: key.into(), value, allowed: allowed.into() });
     }
 }

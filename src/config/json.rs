@@ -22,7 +22,7 @@ impl fmt::Display for Json {
             Self::Null => f.write_str("null"),
             Self::Bool(value) => write!(f, "{value}"),
             Self::Number(value) => write!(f, "{value}"),
-            Self::String(value) => write!(f, "\"{}\"", crate::logging::escape(value.as_bytes(), 60)),
+            Self::String(value) => write!(f, "\"{}\"", crate::escape::escape(value.as_bytes(), 60)),
             Self::Array(_) => f.write_str("a list"),
             Self::Object(_) => f.write_str("an object"),
         }

@@ -151,7 +151,7 @@ fn properties(entries: &[(String, KafkaValue)], problems: &mut Problems) -> BTre
     for (key, value) in entries {
         match value {
             KafkaValue::Unusable(found) => {
-                problems.error(ConfigError::KafkaValue { property: crate::logging::escape(key.as_bytes(), 80), found });
+                problems.error(ConfigError::KafkaValue { property: crate::escape::escape(key.as_bytes(), 80), found });
             }
             KafkaValue::Text(_) if key.starts_with(GO_CLIENT) => {
                 let why = "it configures the Go client, which this server does not use";

@@ -61,7 +61,7 @@ pub(super) fn resolve(file: &FileLog, limits: &FileLogLimits, env: &Env, problem
     let level = match file.level.as_deref() {
         None => LevelFilter::INFO,
         Some(text) => level(text).unwrap_or_else(|| {
-            problems.warn(Warning::InvalidLevel { value: crate::logging::escape(text.as_bytes(), 40) });
+            problems.warn(Warning::InvalidLevel { value: crate::escape::escape(text.as_bytes(), 40) });
             LevelFilter::INFO
         }),
     };
@@ -105,7 +105,7 @@ fn suppress_handshake_errors(env: &Env, problems: &mut Problems) -> bool {
         Some(other) => {
             problems.error(ConfigError::Environment {
                 name: SUPPRESS_HANDSHAKE_ERRORS,
-                value: crate::logging::escape(other.as_bytes(), 40),
+                value: crate::escape::escape(other.as_bytes(), 40),
                 allowed: "1, t, T, true, TRUE, True, 0, f, F, false, FALSE, False",
             });
             false

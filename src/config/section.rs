@@ -191,7 +191,7 @@ impl<'a> Section<'a> {
     }
 
     fn path_of(&self, key: &str) -> String {
-        let key = crate::logging::escape(key.as_bytes(), 80);
+        let key = crate::escape::escape(key.as_bytes(), 80);
         if self.path.is_empty() { key } else { format!("{}.{key}", self.path) }
     }
 }

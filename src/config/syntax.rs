@@ -24,7 +24,7 @@ impl SyntaxError {
         let text = &line[at.saturating_sub(AROUND)..line.len().min(at + AROUND)];
         let text = match text.trim_ascii() {
             [] => "the end of the text".to_owned(),
-            text => crate::logging::escape(text, 4 * AROUND),
+            text => crate::escape::escape(text, 4 * AROUND),
         };
         // serde_json appends the position, which is reported by itself.
         let message = error.to_string();

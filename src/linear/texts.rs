@@ -6,6 +6,7 @@ use proptest::sample::{Index, select};
 use prost::Message as _;
 
 use super::{PER_BYTE, assert_linear};
+use crate::escape::escape;
 use crate::permissions::{Action, Filter, Mode, Permissions, Rules};
 use crate::proto::vehicle_alerts::{VehicleAlert, VehicleAlerts};
 use crate::proto::vehicle_connectivity::VehicleConnectivity;
@@ -14,7 +15,7 @@ use crate::proto::vehicle_error::{VehicleError, VehicleErrors};
 use crate::record::transform::rewrite;
 use crate::record::{RecordKind, json};
 use crate::scope::Scopes;
-use crate::{logging, work};
+use crate::work;
 
 /// One of each form, and of what else is recognised in a text.
 const FORMS: &[&str] = &[
@@ -166,7 +167,7 @@ fn what_is_logged_or_rendered_of_a_text_is_linear() {
     let permissions = Permissions::new(Rules { mode: Mode::Enforce, enforced: Scopes::ALL, ..Rules::off() });
     for unit in FORMS.iter().chain(BEFORE).chain(&["\u{1b}", "\u{202e}", "é", "\u{1f697}"]) {
         let text = |size| repeated(unit, size).into_bytes();
-        assert_linear(unit, text, |text| drop(logging::escape(text, usize::MAX)));
+        assert_linear(unit, text, |text| drop(escape(text, usize::MAX)));
         assert_linear(unit, text, |text| drop(permissions.label(String::from_utf8_lossy(text).into_owned())));
         for (place, record) in PLACES {
             let (kind, _) = record("");
@@ -174,7 +175,7 @@ fn what_is_logged_or_rendered_of_a_text_is_linear() {
             assert_linear(&format!("{place} {unit:?}"), payload, |payload| drop(json::render(kind, payload)));
         }
     }
-    assert_linear("no text", |size| vec![0xff; size], |text| drop(logging::escape(text, usize::MAX)));
+    assert_linear("no text", |size| vec![0xff; size], |text| drop(escape(text, usize::MAX)));
 }
 
 proptest! {

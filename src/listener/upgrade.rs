@@ -14,7 +14,7 @@ use sha1::{Digest, Sha1};
 use tokio::io::{AsyncRead, AsyncWrite};
 use uuid::Uuid;
 
-use crate::logging;
+use crate::escape::escape;
 
 /// What is kept of an upgrade request.
 #[derive(Clone, Debug, Default)]
@@ -193,9 +193,8 @@ fn base64(bytes: &[u8]) -> Vec<u8> {
 
 impl Upgrade {
     fn of(headers: &HeaderMap) -> Self {
-        let label = |name: &str| {
-            headers.get(name).map_or_else(String::new, |value| logging::escape(value.as_bytes(), MAX_LABEL))
-        };
+        let label =
+            |name: &str| headers.get(name).map_or_else(String::new, |value| escape(value.as_bytes(), MAX_LABEL));
         Self {
             txid: headers.get("x-txid").and_then(|value| Uuid::try_parse_ascii(value.as_bytes()).ok()),
             network_interface: label("x-network-interface"),

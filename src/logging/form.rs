@@ -8,8 +8,8 @@ use time::format_description::well_known::Rfc3339;
 use time::macros::format_description;
 use tracing::Level;
 
-use super::escape::is_unprintable;
 use super::fields::{Fields, Value};
+use crate::escape::is_unprintable;
 
 /// RFC 3339 to the second.
 const SECONDS: &[BorrowedFormatItem<'_>] = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second]Z");

@@ -7,7 +7,6 @@
 //! should read stderr and does not (docs/adr/0017).
 
 mod backlog;
-mod escape;
 mod fields;
 mod form;
 mod layer;
@@ -29,7 +28,6 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
 pub use backlog::{Then, Unwritten};
-pub use escape::escape;
 pub use fields::{Fields, Value, spread};
 pub(crate) use layer::Lines;
 pub use log::{LastWords, Log};

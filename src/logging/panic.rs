@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use tracing::Level;
 
-use super::escape::escape;
 use super::fields::Fields;
 use super::log::Log;
+use crate::escape::escape;
 
 /// A panic may be the last thing that the process does, so its line gets a moment; not if the log is stuck.
 const PATIENCE: Duration = Duration::from_millis(100);

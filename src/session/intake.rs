@@ -9,7 +9,7 @@ use super::{Parked, Pipeline, SessionMetrics};
 use crate::config::{InFlight, OverLimit, RateLimit};
 use crate::dispatch::{Dispatcher, Outcome, Outlet, Route, Settled};
 use crate::envelope::{Envelope, EnvelopeError, reply};
-use crate::logging;
+use crate::escape::escape;
 use crate::permissions::{Filter, Permissions, Seen};
 use crate::policy::{DropReason, RateLimiter, RejectReason, Verdict};
 use crate::record::{Origin, Received, Record, RecordKind, transform};
@@ -350,7 +350,7 @@ fn ack(kind: RecordKind, txid: &[u8], topic: &[u8], turn: &mut Turn<'_>) {
 
 /// What a vehicle put into an envelope, for a log line.
 fn loggable(text: &[u8], pipeline: &Pipeline) -> String {
-    pipeline.permissions.label(logging::escape(text, MAX_LOGGED))
+    pipeline.permissions.label(escape(text, MAX_LOGGED))
 }
 
 /// What the owner has not allowed, by the grants in force at this moment.

@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Certificate};
 
-use crate::logging::escape;
+use crate::escape::escape;
 
 /// In seconds.
 const DAY: i64 = 86_400;

@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::logging::escape;
+use crate::escape::escape;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// From the request to the whole answer; an import may take its time.

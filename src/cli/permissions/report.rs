@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::logging::escape;
+use crate::escape::escape;
 
 /// Longest cell, in bytes.
 const CELL_BYTES: usize = 200;

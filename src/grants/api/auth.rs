@@ -19,8 +19,8 @@ use super::Api;
 use super::refusal::Refusal;
 use super::tls;
 use crate::config::{self, ApiToken};
+use crate::escape::escape;
 use crate::grants::Actor;
-use crate::logging::escape;
 use crate::tls::{Tls, TlsError};
 
 /// How callers prove that they may: by the token, by a verified client certificate, or by either.

@@ -237,7 +237,7 @@ impl ProducerContext for Reports {
 
 /// The change itself is in the log line `permission_changed`.
 fn not_delivered(topic: &str, vin: &[u8], error: &KafkaError) {
-    let vin = crate::logging::escape(vin, 64);
+    let vin = crate::escape::escape(vin, 64);
     tracing::error!(target: AUDIT_TARGET, topic, %vin, %error, "audit_record_not_delivered");
 }
 
