@@ -7,8 +7,8 @@
 //!    └────────────── ack / error bytes ◀───────┴───────────── Receipt settles ◀───────────┘
 //! ```
 //!
-//! The modules below are in pipe order. Imports point right along the pipe, or down to `config` and
-//! `metrics`; `session` composes the stages to its right.
+//! First come the stages in pipe order, then the ground floor. Which module may know which is written in
+//! `scripts/imports`, and checked by it.
 
 pub mod app;
 pub mod shutdown;
