@@ -50,6 +50,12 @@ struct Consent {
     tls: Option<Arc<Tls>>,
 }
 
+/// The port of that listener, bound before anything is connected, and who is let in.
+struct Door {
+    auth: api::Auth,
+    port: TcpListener,
+}
+
 /// The plain-HTTP side, which answers before the pipe is ready and until it has ended.
 struct Admin {
     state: Arc<admin::State>,
@@ -156,13 +162,14 @@ impl App {
         }
         let connected = Arc::new(OnceLock::new());
         let admin = Admin::start(&config, Arc::clone(&metrics), Arc::clone(&tls), Arc::clone(&connected))?;
+        let door = Door::open(config.permissions.as_ref())?;
 
         let topics = Topics::new(config.routes.iter().map(|route| route.topic.as_str()));
         let targets = Arc::new(Targets::connect(&config, &topics, &metrics).await?);
         let _ = connected.set(Arc::clone(&targets));
 
         let shutdown = Shutdown::new(config.shutdown);
-        let consent = Consent::open(config.permissions.as_ref(), config.http, &metrics, &admin.stop).await?;
+        let consent = Consent::open(config.permissions.as_ref(), door, config.http, &metrics, &admin.stop).await?;
         let pipeline = pipeline(&config, topics, &targets, &consent, &metrics, &shutdown);
         let mut certificates = Watcher::new(config.listener.tls.reload_interval);
         std::iter::once(&tls).chain(&consent.tls).for_each(|tls| certificates.add(tls, &metrics));
@@ -238,10 +245,21 @@ fn budget(limit: usize, metrics: &Metrics) -> Arc<Budget> {
 /// not deliver, and closing the plain-HTTP side.
 const DELIVERY: f64 = 0.9;
 
+impl Door {
+    /// `None` without `permissions.api`.
+    fn open(config: Option<&config::Permissions>) -> Result<Option<Self>, AppError> {
+        let Some(section) = config.and_then(|config| config.api.as_ref()) else { return Ok(None) };
+        let auth = api::Auth::open(section)?;
+        let port = port::bind("permissions.api.port", section.address)?;
+        Ok(Some(Self { auth, port }))
+    }
+}
+
 impl Consent {
     /// Returns when the grants are loaded: no vehicle is accepted before.
     async fn open(
         config: Option<&config::Permissions>,
+        door: Option<Door>,
         http: config::Http,
         metrics: &Metrics,
         stop: &Shutdown,
@@ -254,14 +272,13 @@ impl Consent {
         let permissions = Arc::new(metrics.scope(|| Permissions::new(rules.clone())));
         let authority = metrics.scope(|| Authority::open(config, Arc::clone(&permissions))).await?;
         tracing::info!(activity = true, mode = ?rules.mode, action = ?rules.action, strict = rules.strict, "permissions_on");
-        let (api, tls) = match &config.api {
+        let (api, tls) = match door {
             None => (None, None),
-            Some(section) => {
-                let auth = api::Auth::open(section)?;
+            Some(Door { auth, port }) => {
                 let tls = auth.tls().cloned();
-                let port = port::bind("permissions.api.port", section.address)?;
-                let address = port.local_addr().unwrap_or(section.address);
-                tracing::info!(activity = true, %address, "permissions_api_configured");
+                if let Ok(address) = port.local_addr() {
+                    tracing::info!(activity = true, %address, "permissions_api_configured");
+                }
                 let api = Arc::new(api::Api::new(Arc::clone(&authority), rules, auth));
                 let bounds = metrics.scope(|| http::Bounds::register("permissions_api", http));
                 (Some(tokio::spawn(api::serve(port, bounds, api, stop.clone().draining()))), tls)
