@@ -11,6 +11,7 @@
 //! `scripts/imports`, and checked by it.
 
 pub mod app;
+mod preflight;
 pub mod shutdown;
 pub mod workers;
 

@@ -109,7 +109,8 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
     fs::metadata(path).map(|file| (file.dev(), file.ino()))
 }
 
-fn check_path(path: &Path) -> Result<(), OpenError> {
+/// Whether there can be a file at `path`, told without making one.
+pub(crate) fn check_path(path: &Path) -> Result<(), OpenError> {
     if path.as_os_str().is_empty() || path.starts_with(":memory:") || path.is_dir() {
         return Err(OpenError::NotAFile { path: path.to_owned() });
     }

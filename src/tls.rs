@@ -20,10 +20,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use rustls::ServerConfig;
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::NoServerSessionStorage;
+use rustls::server::{NoServerSessionStorage, WantsServerCert};
+use rustls::{ConfigBuilder, InconsistentKeys, ServerConfig, WantsVerifier};
 
 use self::authorities::Authorities;
 pub use self::authorities::OutOfDate;
@@ -106,7 +107,17 @@ pub enum TlsError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The server's certificate and key do not go together, or are not usable.
+    /// The key is another certificate's.
+    #[error("{key}: {path}: not the key of {cert}")]
+    OtherKey {
+        /// The key in the configuration.
+        key: &'static str,
+        /// Its value.
+        path: PathBuf,
+        /// The certificate's key in the configuration.
+        cert: &'static str,
+    },
+    /// The server's certificate and key are not usable.
     #[error("{}, {}: {source}", .files.cert, .files.key)]
     ServerCertificate {
         /// Both of them.
@@ -125,6 +136,20 @@ impl Tls {
         let loaded = Loaded::new(&files, &Contents::read(&files))?;
         report::loaded("tls_loaded", files.listener, &loaded, certificate::now());
         Ok(Self { loaded: ArcSwap::from_pointee(loaded), files })
+    }
+
+    /// Everything that would keep these files from being used, by the same judge.
+    #[must_use]
+    pub fn problems(files: &Files) -> Vec<TlsError> {
+        let contents = Contents::read(files);
+        let (chain, key) = (chain(files, &contents), key(files, &contents));
+        let pair = match (&chain, &key) {
+            (Ok((_, ders)), Ok(key)) => {
+                with_certificate(files, builder().with_no_client_auth(), ders.clone(), key.clone_key()).err()
+            }
+            _ => None,
+        };
+        [authorities(files, &contents).err(), chain.err(), key.err(), pair].into_iter().flatten().collect()
     }
 
     /// What the next handshake uses.
@@ -154,28 +179,55 @@ impl Tls {
 
 impl Loaded {
     fn new(files: &Files, contents: &Contents) -> Result<Self, TlsError> {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
-            .with_safe_default_protocol_versions()
-            .expect("the default provider has suites for TLS 1.2 and 1.3");
-        let authorities = match files.clients.authorities() {
-            None => None,
-            Some(file) => {
-                let ders = certificates(file, contents.authorities(file)?)?;
-                Some(Arc::new(Authorities::new(file, &ders, files.clients.are_optional(), provider)?))
-            }
-        };
+        let authorities = authorities(files, contents)?;
         let builder = match &authorities {
-            None => builder.with_no_client_auth(),
-            Some(authorities) => builder.with_client_cert_verifier(Arc::clone(authorities) as _),
+            None => builder().with_no_client_auth(),
+            Some(authorities) => builder().with_client_cert_verifier(Arc::clone(authorities) as _),
         };
-        let ders = certificates(&files.cert, contents.cert(&files.cert)?)?;
-        let chain = parse_chain(&files.cert, &ders)?;
-        let config = builder
-            .with_single_cert(ders, private_key(&files.key, contents.key(&files.key)?)?)
-            .map_err(|source| TlsError::ServerCertificate { files: Box::new(files.clone()), source })?;
+        let (chain, ders) = chain(files, contents)?;
+        let config = with_certificate(files, builder, ders, key(files, contents)?)?;
         Ok(Self { config: Arc::new(finish(config)), chain, authorities, digest: contents.digest() })
     }
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
+
+fn builder() -> ConfigBuilder<ServerConfig, WantsVerifier> {
+    ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .expect("the default provider has suites for TLS 1.2 and 1.3")
+}
+
+fn with_certificate(
+    files: &Files,
+    builder: ConfigBuilder<ServerConfig, WantsServerCert>,
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Result<ServerConfig, TlsError> {
+    builder.with_single_cert(chain, key).map_err(|source| match source {
+        rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
+            TlsError::OtherKey { key: files.key.key, path: files.key.path.clone(), cert: files.cert.key }
+        }
+        source => TlsError::ServerCertificate { files: Box::new(files.clone()), source },
+    })
+}
+
+fn authorities(files: &Files, contents: &Contents) -> Result<Option<Arc<Authorities>>, TlsError> {
+    let Some(file) = files.clients.authorities() else { return Ok(None) };
+    let ders = certificates(file, contents.authorities(file)?)?;
+    Ok(Some(Arc::new(Authorities::new(file, &ders, files.clients.are_optional(), provider())?)))
+}
+
+/// The server's certificates, leaf first: as people see them, and as they are sent.
+fn chain(files: &Files, contents: &Contents) -> Result<(Vec<Certificate>, Vec<CertificateDer<'static>>), TlsError> {
+    let ders = certificates(&files.cert, contents.cert(&files.cert)?)?;
+    Ok((parse_chain(&files.cert, &ders)?, ders))
+}
+
+fn key(files: &Files, contents: &Contents) -> Result<PrivateKeyDer<'static>, TlsError> {
+    PrivateKeyDer::from_pem_slice(contents.key(&files.key)?).map_err(|source| files.key.bad_pem(source))
 }
 
 fn finish(mut config: ServerConfig) -> ServerConfig {
@@ -192,10 +244,6 @@ fn certificates(file: &File, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>,
         Err(source) => return Err(file.bad_pem(source)),
     };
     if ders.is_empty() { Err(TlsError::Empty { key: file.key, path: file.path.clone() }) } else { Ok(ders) }
-}
-
-fn private_key(file: &File, pem: &[u8]) -> Result<PrivateKeyDer<'static>, TlsError> {
-    PrivateKeyDer::from_pem_slice(pem).map_err(|source| file.bad_pem(source))
 }
 
 fn parse_chain(file: &File, ders: &[CertificateDer<'_>]) -> Result<Vec<Certificate>, TlsError> {

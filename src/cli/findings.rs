@@ -32,10 +32,6 @@ impl Findings {
         }
     }
 
-    pub(super) fn error(&mut self, text: impl Into<String>) {
-        self.errors.push(text.into());
-    }
-
     pub(super) fn warn(&mut self, text: impl Into<String>) {
         self.warnings.push(text.into());
     }

@@ -55,8 +55,8 @@ enum Command {
     Serve(ConfigFile),
     /// Check the configuration and the certificates that it names, and report every problem.
     ///
-    /// Exits with 0 when the server could start with them and vehicles could connect today, else with 64. (The
-    /// server also starts with certificates that are not valid today, as the clock may be wrong.)
+    /// Exits with 0 when the server would start with them as far as is told without connecting, else with 64. It would
+    /// also start with certificates that are not valid today, as the clock may be wrong: the report says so, loudly.
     Check(ConfigFile),
     /// Look at certificates.
     Certs(certs::Args),

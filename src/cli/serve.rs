@@ -8,6 +8,7 @@ use super::{EXIT_CONFIG, complain};
 use crate::app;
 use crate::config::{self, Config, Env, Warning};
 use crate::logging;
+use crate::preflight;
 use crate::workers;
 
 pub(super) fn run(file: &Path) -> ExitCode {
@@ -27,6 +28,12 @@ pub(super) fn run(file: &Path) -> ExitCode {
         }
     };
     warnings.iter().for_each(log);
+    let judgement = preflight::judge(&config);
+    judgement.warnings.iter().for_each(|warning| tracing::warn!(%warning, "config_warning"));
+    if !judgement.errors.is_empty() {
+        judgement.errors.iter().for_each(|error| tracing::error!(%error, "server_failed"));
+        return ExitCode::from(EXIT_CONFIG);
+    }
     start(config)
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::error::Problems;
+use super::error::{ConfigError, Problems};
 use super::file::FileConfig;
 use super::{Kafka, Logger, Route, Sqlite, Target, logger, sqlite, targets};
 
@@ -109,6 +109,9 @@ pub(super) fn resolve(
     problems: &mut Problems,
 ) -> Dispatchers {
     let uses = |name| routes.iter().any(|route| route.dispatchers.contains(&name));
+    if uses(DispatcherName::Kafka) {
+        check_namespace(file.namespace.as_deref().unwrap_or_default(), problems);
+    }
     Dispatchers {
         namespace: file.namespace.clone().unwrap_or_default(),
         kafka: kafka.filter(|_| uses(DispatcherName::Kafka)),
@@ -124,5 +127,15 @@ pub(super) fn resolve(
             file.transmit_decoded_records.unwrap_or(false),
             problems,
         ),
+    }
+}
+
+/// With other characters every topic name would be invalid.
+fn check_namespace(namespace: &str, problems: &mut Problems) {
+    let valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if let Some(c) = namespace.chars().find(|c| !valid(*c)) {
+        let problem =
+            format!("{namespace:?}: {c:?} cannot stand in a topic name, only ASCII letters, digits, '.', '_' and '-'");
+        problems.error(ConfigError::Conflict { key: "namespace", problem });
     }
 }

@@ -45,7 +45,7 @@ pub struct Meaning {
 }
 
 const ACKS: [&str; 2] = ["acks", "request.required.acks"];
-const SERVERS: [&str; 2] = ["bootstrap.servers", "metadata.broker.list"];
+pub(crate) const SERVERS: [&str; 2] = ["bootstrap.servers", "metadata.broker.list"];
 const IN_FLIGHT: [&str; 2] = ["max.in.flight.requests.per.connection", "max.in.flight"];
 const RETRIES: [&str; 2] = ["retries", "message.send.max.retries"];
 const EXPIRY: [&str; 2] = ["message.timeout.ms", "delivery.timeout.ms"];

@@ -48,7 +48,9 @@ pub use kafka::Kafka;
 pub use listener::Listener;
 pub use log::Log;
 pub use logger::Logger;
-pub use permissions::{ApiTls, ApiToken, PermissionStore, Permissions, PermissionsApi, rules};
+pub use permissions::{
+    ApiTls, ApiToken, MIN_TOKEN_BYTES, PermissionStore, Permissions, PermissionsApi, TokenError, check_token, rules,
+};
 pub use policy::{OverLimit, Policy, RateLimit};
 pub use resolve::resolve;
 pub use routes::{AckRule, Route};

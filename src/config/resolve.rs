@@ -2,8 +2,8 @@
 
 use super::error::{ConfigError, Problems, Warning};
 use super::{
-    Config, DispatcherName, Env, admin, dispatchers, file, http, kafka, listener, log, permissions, policy, routes,
-    session, shutdown, tls, workers,
+    Config, DispatcherName, Env, admin, dispatchers, file, http, kafka, listener, log, permissions, policy, ports,
+    routes, session, shutdown, tls, workers,
 };
 
 /// Tracked VINs, at most; each is a metric label.
@@ -37,6 +37,7 @@ pub fn resolve(mut file: file::FileConfig, env: &Env) -> Result<(Config, Vec<War
         workers: workers::resolve(&file.workers, &mut problems),
         permissions,
     };
+    ports::check(&config, &mut problems);
     log::judge_level(&config.log, &config.routes, &mut problems);
     tracked_vins(&file.vins_signal_tracking_enabled, &mut problems);
     if problems.errors.is_empty() { Ok((config, problems.warnings)) } else { Err(problems) }

@@ -108,6 +108,17 @@ pub enum ConnectError {
     },
 }
 
+/// What can be told without connecting of why a dispatcher would not start.
+pub(crate) fn problems(config: &crate::config::Dispatchers) -> Vec<(DispatcherName, String)> {
+    let mut problems = Vec::new();
+    #[cfg(feature = "kafka")]
+    problems
+        .extend(config.kafka.iter().flat_map(kafka::trial::problems).map(|problem| (DispatcherName::Kafka, problem)));
+    #[cfg(feature = "sqlite")]
+    problems.extend(config.sqlite.as_ref().and_then(sqlite::problem).map(|problem| (DispatcherName::Sqlite, problem)));
+    problems
+}
+
 /// Connects a dispatcher; returns when it is ready to deliver.
 ///
 /// # Errors

@@ -24,3 +24,10 @@ pub use authority::{Authority, Page};
 pub use change::{Actor, Change, ChangeError, Changed, Entry, ImportError, Imported, Invalid};
 pub use ledger::Health;
 pub use store::{OpenError, StoreError};
+
+/// What can be told without opening anything of why the section could not be used.
+pub(crate) fn problems(section: &crate::config::Permissions) -> Vec<String> {
+    let store = store::problem(&section.store).map(|problem| problem.to_string());
+    let api = section.api.iter().flat_map(api::Auth::problems).map(|problem| problem.to_string());
+    api.chain(store).collect()
+}

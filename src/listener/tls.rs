@@ -9,10 +9,15 @@ pub use crate::tls::{Tls, TlsError};
 /// # Errors
 /// [`TlsError`] names the key and the file.
 pub fn load(files: &config::Tls) -> Result<Tls, TlsError> {
-    Tls::load(Files {
+    Tls::load(of(files))
+}
+
+/// The files that the section names.
+pub(crate) fn of(files: &config::Tls) -> Files {
+    Files {
         listener: "vehicles",
         cert: File { key: "tls.server_cert", path: files.server_cert.clone() },
         key: File { key: "tls.server_key", path: files.server_key.clone() },
         clients: Clients::Required(File { key: "tls.ca_file", path: files.ca_file.clone() }),
-    })
+    }
 }

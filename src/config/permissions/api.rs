@@ -79,6 +79,34 @@ impl fmt::Debug for ApiToken {
     }
 }
 
+/// Why a token cannot be used, wherever it comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    /// Anybody could guess it.
+    #[error("{length} characters, at least {MIN_TOKEN_BYTES} are needed; `openssl rand -hex 32` makes one")]
+    Short {
+        /// What it has.
+        length: usize,
+    },
+    /// No header could carry it.
+    #[error("only visible ASCII characters without spaces can be sent")]
+    Unsendable,
+}
+
+/// Shortest token that is accepted, in bytes.
+pub const MIN_TOKEN_BYTES: usize = 16;
+
+/// Whether a token may protect the API.
+///
+/// # Errors
+/// [`TokenError`].
+pub fn check_token(token: &str) -> Result<(), TokenError> {
+    if token.len() < MIN_TOKEN_BYTES {
+        return Err(TokenError::Short { length: token.len() });
+    }
+    if token.bytes().all(|byte| byte.is_ascii_graphic()) { Ok(()) } else { Err(TokenError::Unsendable) }
+}
+
 /// TLS of the HTTP listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiTls {
@@ -129,8 +157,6 @@ pub(super) fn resolve(section: &FileApi, problems: &mut Problems) -> Option<Perm
 }
 
 fn token(section: &FileApi, problems: &mut Problems) -> Option<ApiToken> {
-    /// Shorter ones can be guessed.
-    const SHORTEST_TOKEN: usize = 16;
     match (section.token.as_deref(), section.token_file.as_deref()) {
         (Some(_), Some(_)) => {
             let problem = "also permissions.api.token_file is given; one of them must go".to_owned();
@@ -141,8 +167,8 @@ fn token(section: &FileApi, problems: &mut Problems) -> Option<ApiToken> {
             if token.is_empty() {
                 let remedy = "an empty token lets everybody in; give one of at least 16 characters";
                 problems.error(ConfigError::Missing { key: "permissions.api.token", remedy });
-            } else if token.len() < SHORTEST_TOKEN {
-                problems.advise("permissions.api.token", "shorter than 16 characters: easily guessed");
+            } else if let Err(error) = check_token(token) {
+                problems.error(ConfigError::Conflict { key: "permissions.api.token", problem: error.to_string() });
             }
             Some(ApiToken::Inline(token.to_owned()))
         }

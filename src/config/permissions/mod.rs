@@ -6,7 +6,7 @@ mod store;
 
 use std::time::Duration;
 
-pub use self::api::{ApiTls, ApiToken, FileApi, FileApiTls, PermissionsApi};
+pub use self::api::{ApiTls, ApiToken, FileApi, FileApiTls, MIN_TOKEN_BYTES, PermissionsApi, TokenError, check_token};
 pub use self::rules::FileAction;
 use self::rules::Rules;
 pub(super) use self::store::Topics;
@@ -123,7 +123,7 @@ mod tests {
 
     pub(super) fn load(permissions: &str) -> Result<Config, Problems> {
         let text = format!(
-            r#"{{"port": 1, "tls": {{"ca_file": "a", "server_cert": "b", "server_key": "c"}}, "namespace": "t",
+            r#"{{"port": 443, "tls": {{"ca_file": "a", "server_cert": "b", "server_key": "c"}}, "namespace": "t",
                 "records": {{"V": ["logger"]}}, "kafka": {{"bootstrap.servers": "x:1"}}, "permissions": {permissions}}}"#
         );
         resolve(FileConfig::parse(text.as_bytes()).unwrap(), &Env::default()).map(|(config, _)| config)

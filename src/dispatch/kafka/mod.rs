@@ -34,6 +34,7 @@ mod replace;
 mod resend;
 mod shared;
 mod standing;
+pub(crate) mod trial;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -99,7 +100,6 @@ impl Kafka {
         topics: &Topics,
     ) -> Result<Self, ConnectError> {
         let (client, meaning) = properties::client_config(config).map_err(refused)?;
-        properties::check_namespace(&dispatchers.namespace).map_err(refused)?;
         let shared = Arc::new(Shared::new(config.max_unsettled, meaning.acks != Acks::Nobody));
         let producer = replace::produce(&client, &shared).map_err(|error| refused(kafka::blame(&error)))?;
         await_kafka(config, client.clone(), meaning.idempotent).await?;

@@ -43,17 +43,6 @@ pub(super) fn client_config(config: &Kafka) -> Result<(ClientConfig, Meaning), S
     Ok((client, meaning))
 }
 
-/// A namespace with other characters would make every topic name invalid.
-pub(super) fn check_namespace(namespace: &str) -> Result<(), String> {
-    let valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    match namespace.chars().find(|c| !valid(*c)) {
-        None => Ok(()),
-        Some(c) => Err(format!(
-            "namespace {namespace:?}: {c:?} cannot stand in a topic name, only ASCII letters, digits, '.', '_' and '-'"
-        )),
-    }
-}
-
 /// Properties go by two names; our default must not fight the operator's value under the other one.
 const ACKS: [&str; 2] = ["acks", "request.required.acks"];
 const IN_FLIGHT: [&str; 2] = ["max.in.flight.requests.per.connection", "max.in.flight"];
@@ -179,11 +168,5 @@ mod tests {
             let ours = kafka_values::integer(value).map(|number| number.to_string());
             assert_eq!(ours, of("queue.buffering.max.messages", value), "{value:?}");
         }
-    }
-
-    #[test]
-    fn names_the_character_that_a_namespace_must_not_have() {
-        assert_eq!(check_namespace("tesla_telemetry-2.x"), Ok(()));
-        assert!(check_namespace("a b").unwrap_err().contains("' '"));
     }
 }

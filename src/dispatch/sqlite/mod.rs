@@ -38,7 +38,6 @@ const GIVE_UP: Duration = Duration::from_secs(10);
 /// # Errors
 /// [`ConnectError`] names the path and what is wrong with it.
 pub fn connect(config: &config::Sqlite, topics: &Topics) -> Result<Batching, ConnectError> {
-    check(config).map_err(|message| ConnectError::Config { dispatcher: DispatcherName::Sqlite, message })?;
     let store = open(&config.path).map_err(connect_error)?;
     let settings = Settings {
         batch: InFlight { records: config.batch, ..config.max_unsettled },
@@ -53,20 +52,13 @@ pub fn connect(config: &config::Sqlite, topics: &Topics) -> Result<Batching, Con
     })
 }
 
-/// Below this, the empty schema and one batch would already fill the file.
-const LEAST_MAX_BYTES: u64 = 1 << 20;
+/// Why there can be no file at the section's path, told without making one.
+pub(crate) fn problem(config: &config::Sqlite) -> Option<String> {
+    crate::sqlite::check_path(&config.path).err().map(|error| format!("sqlite.path: {error}"))
+}
 
 /// How long another process may hold the lock at start-up.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
-
-fn check(config: &config::Sqlite) -> Result<(), String> {
-    match config.max_bytes {
-        Some(bytes) if bytes < LEAST_MAX_BYTES => {
-            Err(format!("max_bytes is {bytes}; it must be at least {LEAST_MAX_BYTES}"))
-        }
-        _ => Ok(()),
-    }
-}
 
 /// A store that has just proved that it can be written.
 fn open(path: &Path) -> Result<Store, OpenError> {

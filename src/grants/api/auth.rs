@@ -18,7 +18,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use super::Api;
 use super::refusal::Refusal;
 use super::tls;
-use crate::config::{self, ApiToken};
+use crate::config::{self, ApiToken, TokenError};
 use crate::escape::escape;
 use crate::grants::Actor;
 use crate::tls::{Tls, TlsError};
@@ -34,17 +34,14 @@ pub struct Auth {
 /// Why nobody could call.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthError {
-    /// Anybody could guess it.
-    #[error(
-        "permissions.api.token: {length} characters, at least {MIN_TOKEN_BYTES} are needed; `openssl rand -hex 32` makes one"
-    )]
-    ShortToken {
-        /// What it has.
-        length: usize,
+    /// It protects nothing, or cannot be sent.
+    #[error("{key}: {error}")]
+    Token {
+        /// The key that it comes from.
+        key: &'static str,
+        /// What is wrong with it.
+        error: TokenError,
     },
-    /// No header could carry it.
-    #[error("permissions.api.token: only visible ASCII characters without spaces can be sent")]
-    UnsendableToken,
     /// The file of the token cannot be read.
     #[error("permissions.api.token_file: {path}: {source}")]
     UnreadableToken {
@@ -61,25 +58,26 @@ pub enum AuthError {
     NoWayIn,
 }
 
-/// Shortest token that is accepted, in bytes.
-pub const MIN_TOKEN_BYTES: usize = 16;
-
 impl Auth {
     /// Reads the files that the section names.
     ///
     /// # Errors
     /// [`AuthError`] names the key and the file.
     pub fn open(section: &config::PermissionsApi) -> Result<Self, AuthError> {
-        let token = match &section.token {
-            None => None,
-            Some(ApiToken::Inline(token)) => Some(Token::new(token)?),
-            Some(ApiToken::File(path)) => Some(Token::read(path)?),
-        };
+        let token = section.token.as_ref().map(Token::of).transpose()?;
         if token.is_none() && section.tls.as_ref().is_none_or(|files| files.client_ca.is_none()) {
             return Err(AuthError::NoWayIn);
         }
         let tls = section.tls.as_ref().map(|files| tls::load(files, token.is_some())).transpose()?;
         Ok(Self { token, tls: tls.map(Arc::new) })
+    }
+
+    /// Everything that would keep [`Self::open`] from using the section.
+    #[must_use]
+    pub fn problems(section: &config::PermissionsApi) -> Vec<AuthError> {
+        let token = section.token.as_ref().and_then(|token| Token::of(token).err());
+        let files = section.tls.as_ref().map(|files| Tls::problems(&tls::of(files, section.token.is_some())));
+        token.into_iter().chain(files.into_iter().flatten().map(AuthError::Tls)).collect()
     }
 
     /// What is to be kept in step with its files.
@@ -94,25 +92,29 @@ pub struct Token([u8; 32]);
 
 impl Token {
     /// # Errors
-    /// [`AuthError::ShortToken`], [`AuthError::UnsendableToken`].
-    pub fn new(token: &str) -> Result<Self, AuthError> {
-        if token.len() < MIN_TOKEN_BYTES {
-            return Err(AuthError::ShortToken { length: token.len() });
-        }
-        if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(AuthError::UnsendableToken);
-        }
+    /// [`TokenError`].
+    pub fn new(token: &str) -> Result<Self, TokenError> {
+        config::check_token(token)?;
         Ok(Self(Sha256::digest(token).into()))
     }
 
     /// The contents of a file, without white space around them.
     ///
     /// # Errors
-    /// As [`Self::new`], and [`AuthError::UnreadableToken`].
+    /// [`AuthError::UnreadableToken`], [`AuthError::Token`].
     pub fn read(path: &Path) -> Result<Self, AuthError> {
         let text = std::fs::read_to_string(path)
             .map_err(|source| AuthError::UnreadableToken { path: path.to_owned(), source })?;
-        Self::new(text.trim())
+        Self::new(text.trim()).map_err(|error| AuthError::Token { key: "permissions.api.token_file", error })
+    }
+
+    fn of(source: &ApiToken) -> Result<Self, AuthError> {
+        match source {
+            ApiToken::Inline(token) => {
+                Self::new(token).map_err(|error| AuthError::Token { key: "permissions.api.token", error })
+            }
+            ApiToken::File(path) => Self::read(path),
+        }
     }
 
     /// In constant time, whatever the length.
@@ -186,11 +188,11 @@ mod tests {
     #[test]
     fn a_token_that_could_be_guessed_is_refused() {
         for token in ["", "short", "fifteen-letters"] {
-            assert!(matches!(Token::new(token), Err(AuthError::ShortToken { length }) if length == token.len()));
+            assert!(matches!(Token::new(token), Err(TokenError::Short { length }) if length == token.len()));
         }
         assert!(Token::new("sixteen--letters").is_ok());
-        assert!(matches!(Token::new("sixteen  letters"), Err(AuthError::UnsendableToken)));
-        assert!(matches!(Token::new("sixteen\u{e9}letters.."), Err(AuthError::UnsendableToken)));
+        assert!(matches!(Token::new("sixteen  letters"), Err(TokenError::Unsendable)));
+        assert!(matches!(Token::new("sixteen\u{e9}letters.."), Err(TokenError::Unsendable)));
     }
 
     #[test]

@@ -32,7 +32,7 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-pub use auth::{Auth, AuthError, MIN_TOKEN_BYTES, Token};
+pub use auth::{Auth, AuthError, Token};
 pub use refusal::Code;
 pub use serve::serve;
 

@@ -82,6 +82,15 @@ const LOOK: Duration = Duration::from_millis(250);
 /// A file that changes within this time is still being written.
 const SETTLE: Duration = Duration::from_millis(50);
 
+/// Why the file could not be read.
+pub(super) fn problem(path: &Path) -> Option<OpenError> {
+    let said = match fs::read(path) {
+        Ok(bytes) => Format::of(path).parse(&bytes).and_then(check).err()?.to_string(),
+        Err(error) => error.to_string(),
+    };
+    Some(OpenError::Misconfigured(format!("{path:?}: {said}")))
+}
+
 impl File {
     /// Reads the file and starts watching it.
     pub(super) fn open(path: PathBuf, ledger: Arc<Ledger>) -> Result<Arc<Self>, OpenError> {

@@ -91,6 +91,16 @@ impl std::fmt::Debug for Store {
     }
 }
 
+/// Why the store could not be opened, as far as that is told without making anything.
+pub(super) fn problem(store: &PermissionStore) -> Option<OpenError> {
+    match store {
+        PermissionStore::File { path } => file::problem(path),
+        #[cfg(feature = "sqlite")]
+        PermissionStore::Sqlite { path } => sqlite::problem(path),
+        _ => None,
+    }
+}
+
 impl Store {
     pub(super) async fn open(config: &config::Permissions, ledger: &Arc<Ledger>) -> Result<Self, OpenError> {
         let ledger = Arc::clone(ledger);

@@ -168,6 +168,11 @@ impl Sqlite {
     }
 }
 
+/// Why there could be no database at `path`.
+pub(super) fn problem(path: &Path) -> Option<OpenError> {
+    sqlite::check_path(path).err().map(|error| OpenError::Misconfigured(why(&error)))
+}
+
 impl Database {
     fn open(path: &Path) -> Result<Self, OpenError> {
         let open =

@@ -127,5 +127,5 @@ fn a_file_that_cannot_be_used_is_named_with_its_key() {
     assert!(matches!(Auth::open(&section), Err(super::super::AuthError::NoWayIn)));
     let pki = Pki::new();
     pki.write("key.pem", &KeyPair::generate().unwrap().serialize_pem());
-    assert!(open(&pki).starts_with("permissions.api.tls.cert /"), "{}", open(&pki));
+    assert!(open(&pki).starts_with("permissions.api.tls.key: "), "{}", open(&pki));
 }

@@ -1,0 +1,43 @@
+//! What can be told of a configuration beyond its text, without binding, connecting or writing anything: whether the
+//! files and folders that it names can be used, and what librdkafka has against its section.
+//!
+//! Each part of the server judges what it would use itself. `check` and the start both ask here, so that neither says
+//! good to what the other refuses.
+
+use crate::config::{Config, DispatcherName, Start};
+use crate::dispatch;
+use crate::grants;
+use crate::listener;
+use crate::tls::Tls;
+
+/// What was found, each with its key.
+#[derive(Debug, Default)]
+pub(crate) struct Judgement {
+    /// What ends the start with 64.
+    pub(crate) errors: Vec<String>,
+    /// What does not.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Looks at all that `config` names.
+pub(crate) fn judge(config: &Config) -> Judgement {
+    let mut judgement = Judgement::default();
+    let files = Tls::problems(&listener::tls::of(&config.listener.tls));
+    judgement.errors.extend(files.iter().map(ToString::to_string));
+    if let Some(section) = &config.permissions {
+        judgement.errors.extend(grants::problems(section));
+    }
+    for (name, problem) in dispatch::problems(&config.dispatchers) {
+        judgement.add(name, problem, config);
+    }
+    judgement
+}
+
+impl Judgement {
+    fn add(&mut self, name: DispatcherName, problem: String, config: &Config) {
+        match config.dispatchers.target(name).start {
+            Start::Required => self.errors.push(problem),
+            Start::Retry => self.warnings.push(format!("{problem}; the server starts, and goes on trying")),
+        }
+    }
+}
