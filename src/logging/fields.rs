@@ -11,18 +11,6 @@ const CONTEXT: &str = "fleet-telemetry";
 /// Names that every line has already; an event's own fields of these names get a prefix.
 const TAKEN: [&str; 4] = ["time", "level", "msg", "context"];
 
-/// The field that holds what [`spread`] packed.
-const SPREAD: &str = "spread";
-
-/// Packs fields whose names are known at run time only, such as record types, for an event's field
-/// `spread`: `info!(spread = logging::spread(totals), "socket_disconnected")`. Each becomes a field of its own.
-#[must_use]
-pub fn spread<N: Into<String>, V: ToString>(fields: impl IntoIterator<Item = (N, V)>) -> String {
-    let fields: serde_json::Map<_, _> =
-        fields.into_iter().map(|(name, value)| (name.into(), value.to_string().into())).collect();
-    serde_json::Value::Object(fields).to_string()
-}
-
 /// A field's value.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
@@ -100,15 +88,7 @@ impl Fields {
     fn set_text(&mut self, field: &Field, text: String) {
         match field.name() {
             "data" | "metadata" if self.embeds_json => self.set(field.name(), Value::Json(text)),
-            SPREAD => self.set_spread(&text),
             name => self.set(name, Value::Text(text)),
-        }
-    }
-
-    /// What [`spread`] packed; anything else is dropped.
-    fn set_spread(&mut self, text: &str) {
-        for (name, value) in serde_json::from_str::<BTreeMap<String, String>>(text).unwrap_or_default() {
-            self.set(&name, Value::Text(value));
         }
     }
 }

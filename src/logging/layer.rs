@@ -163,17 +163,6 @@ mod tests {
     }
 
     #[test]
-    fn spreads_fields_whose_names_are_known_at_run_time_only() {
-        let totals = crate::logging::spread([("V", 10), ("time", 3)]);
-        let (_, value) = json(|| tracing::info!(spread = totals, total = "13", "socket_disconnected"));
-        let expected = serde_json::json!({
-            "context": "fleet-telemetry", "level": "info", "msg": "socket_disconnected",
-            "V": "10", "fields.time": "3", "total": "13"
-        });
-        assert_eq!(value, expected);
-    }
-
-    #[test]
     fn adds_the_fields_of_spans_and_lets_the_event_win() {
         let (_, value) = json(|| {
             let session = tracing::info_span!("session", txid = "t", device_id = tracing::field::Empty, both = "span");

@@ -28,7 +28,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
 pub use backlog::{Then, Unwritten};
-pub use fields::{Fields, Value, spread};
+pub use fields::{Fields, Value};
 pub(crate) use layer::Lines;
 pub use log::{LastWords, Log};
 pub use rate_limited::RateLimited;

@@ -143,8 +143,6 @@ impl Violation {
 
 /// Close codes that this server sends.
 pub mod close_code {
-    /// The purpose of the connection is fulfilled.
-    pub const NORMAL: u16 = 1000;
     /// The server is going down.
     pub const GOING_AWAY: u16 = 1001;
     /// The client broke the framing rules.
