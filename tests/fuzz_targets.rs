@@ -11,14 +11,14 @@ mod targets;
 #[allow(unreachable_pub)] // public in the fuzz crate
 mod websocket;
 
+use data_encoding::HEXLOWER;
 use fleet_telemetry::envelope::Envelope;
 use fleet_telemetry::record::Topics;
 
 fn captured_frames() -> impl Iterator<Item = Vec<u8>> {
     include_str!("golden/reference.jsonl").lines().map(|line| {
         let vector: serde_json::Value = serde_json::from_str(line).unwrap();
-        let hex = vector["frame"].as_str().unwrap();
-        (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
+        HEXLOWER.decode(vector["frame"].as_str().unwrap().as_bytes()).unwrap()
     })
 }
 

@@ -7,6 +7,7 @@ use std::fs::File;
 use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 
+use data_encoding::HEXLOWER;
 use fleet_telemetry::dispatch::logger;
 use fleet_telemetry::proto::vehicle_alerts::{VehicleAlert, VehicleAlerts};
 use fleet_telemetry::proto::vehicle_connectivity::VehicleConnectivity;
@@ -113,7 +114,7 @@ fn go_protojson(records: &[Generated]) -> Vec<String> {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let (schema, input) = (folder.path().join("schema"), folder.path().join("input"));
     std::fs::write(&schema, fleet_telemetry::proto::DESCRIPTORS).expect("written");
-    let line = |record: &Generated| format!("{} {}\n", record.message, hex(&record.payload));
+    let line = |record: &Generated| format!("{} {}\n", record.message, HEXLOWER.encode(&record.payload));
     std::fs::write(&input, records.iter().map(line).collect::<String>()).expect("written");
     let output = Command::new("go")
         .args(["run", "."])
@@ -125,10 +126,6 @@ fn go_protojson(records: &[Generated]) -> Vec<String> {
         .expect("Go is installed");
     assert!(output.status.success());
     String::from_utf8(output.stdout).expect("JSON is UTF-8").lines().map(str::to_owned).collect()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// With an unknown group in it, something behind it, or one byte changed.

@@ -109,6 +109,7 @@ fn word(out: &mut Vec<u8>, value: usize) {
 
 #[cfg(test)]
 mod tests {
+    use data_encoding::HEXLOWER;
     use flatbuffers::{FlatBufferBuilder, WIPOffset};
     use proptest::prelude::*;
 
@@ -116,7 +117,7 @@ mod tests {
     use crate::envelope::{Envelope, message, slot};
 
     fn hex(bytes: &[u8]) -> String {
-        bytes.chunks(4).map(|word| word.iter().map(|byte| format!("{byte:02x}")).collect::<String>() + " ").collect()
+        bytes.chunks(4).map(|word| HEXLOWER.encode(word) + " ").collect()
     }
 
     fn ack_of(txid: &[u8], topic: &[u8]) -> Vec<u8> {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use data_encoding::BASE64;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -159,7 +160,7 @@ fn accept_key<B>(request: &Request<B>) -> Result<HeaderValue, StatusCode> {
         return Err(StatusCode::BAD_REQUEST);
     }
     let digest = Sha1::new().chain_update(key).chain_update(b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").finalize();
-    Ok(HeaderValue::from_bytes(&base64(&digest)).expect("base64 is visible ASCII"))
+    Ok(HeaderValue::try_from(BASE64.encode(&digest)).expect("base64 is visible ASCII"))
 }
 
 fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
@@ -176,19 +177,6 @@ fn is_key(key: &[u8]) -> bool {
     key.len() == 24
         && key.ends_with(b"==")
         && key[..22].iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/'))
-}
-
-fn base64(bytes: &[u8]) -> Vec<u8> {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = Vec::with_capacity(bytes.len().div_ceil(3) * 4);
-    for group in bytes.chunks(3) {
-        let bits = group.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
-        for digit in 0..4 {
-            let sextet = bits >> (18 - 6 * digit) & 0x3f;
-            out.push(if digit <= group.len() { DIGITS[sextet as usize] } else { b'=' });
-        }
-    }
-    out
 }
 
 impl Upgrade {

@@ -1,8 +1,8 @@
 //! One certificate, as people are told about it.
 
-use std::fmt::Write;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use data_encoding::HEXLOWER;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::{self, PemObject};
 use sha2::{Digest, Sha256};
@@ -77,7 +77,7 @@ impl Certificate {
             issuer: escape(certificate.issuer().to_string().as_bytes(), NAME_BYTES),
             not_before: validity.not_before.timestamp(),
             not_after: validity.not_after.timestamp(),
-            sha256: hex(&Sha256::digest(der)),
+            sha256: HEXLOWER.encode(&Sha256::digest(der)),
             names: names(&certificate),
             issuer_key: issuer_key(&certificate),
         })
@@ -124,16 +124,10 @@ fn names(certificate: &X509Certificate<'_>) -> Vec<String> {
 
 fn issuer_key(certificate: &X509Certificate<'_>) -> Option<String> {
     certificate.extensions().iter().find_map(|extension| match extension.parsed_extension() {
-        ParsedExtension::AuthorityKeyIdentifier(issuer) => issuer.key_identifier.as_ref().map(|key| hex(key.0)),
+        ParsedExtension::AuthorityKeyIdentifier(issuer) => {
+            issuer.key_identifier.as_ref().map(|key| HEXLOWER.encode(key.0))
+        }
         _ => None,
-    })
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut hex, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(hex, "{byte:02x}");
-        hex
     })
 }
 

@@ -1,7 +1,6 @@
 //! A place, and all the ways in which a file, a log or a page could show it.
 
-use std::fmt::Write as _;
-
+use data_encoding::{BASE64, HEXLOWER};
 use fleet_telemetry::proto::vehicle_data::LocationValue;
 
 #[derive(Clone, Copy, Debug)]
@@ -61,7 +60,7 @@ impl Place {
     }
 
     pub(crate) fn base64(self) -> String {
-        base64(self.decimal().as_bytes())
+        BASE64.encode(self.decimal().as_bytes())
     }
 
     pub(crate) fn doubles(self) -> Vec<u8> {
@@ -79,7 +78,7 @@ impl Place {
             add("double", &little);
             add("double, most significant byte first", &degrees.to_be_bytes());
             add("double as numbers", list(&little).as_bytes());
-            add("double in hexadecimal", hex(&little).as_bytes());
+            add("double in hexadecimal", HEXLOWER.encode(&little).as_bytes());
             add("double in base64", base64_within(&little, 0).as_bytes());
             add("double in base64", base64_within(&little, 1).as_bytes());
             add("double in base64", base64_within(&little, 2).as_bytes());
@@ -89,7 +88,7 @@ impl Place {
             for decimals in 4..=7 {
                 let text = format!("{degrees:.decimals$}");
                 add("decimal", text.as_bytes());
-                add("decimal in hexadecimal", hex(text.as_bytes()).as_bytes());
+                add("decimal in hexadecimal", HEXLOWER.encode(text.as_bytes()).as_bytes());
                 add("decimal as numbers", list(text.as_bytes()).as_bytes());
                 for before in 0..3 {
                     add("decimal in base64", base64_within(text.as_bytes(), before).as_bytes());
@@ -122,40 +121,19 @@ fn list(bytes: &[u8]) -> String {
     format!("{bytes:?}").trim_matches(['[', ']']).to_owned()
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut out, byte| {
-        write!(out, "{byte:02x}").unwrap();
-        out
-    })
-}
-
 /// What base64 makes of `bytes` whatever comes after them and `before` bytes (modulo three) come before.
 fn base64_within(bytes: &[u8], before: usize) -> String {
-    let whole = base64(&[&vec![0; before], bytes].concat());
+    let whole = BASE64.encode(&[&vec![0; before], bytes].concat());
     let known = (before + bytes.len()) * 8 / 6;
     whole[(before * 8).div_ceil(6)..known].to_owned()
 }
 
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = String::new();
-    for group in bytes.chunks(3) {
-        let bits = group.iter().fold(0_usize, |bits, byte| bits << 8 | usize::from(*byte)) << (8 * (3 - group.len()));
-        for digit in 0..4 {
-            out.push(if digit <= group.len() { char::from(DIGITS[bits >> (18 - 6 * digit) & 0x3f]) } else { '=' });
-        }
-    }
-    out
-}
-
 #[test]
 fn encodings_are_what_their_specifications_say() {
-    assert_eq!(base64(b"foobar"), "Zm9vYmFy");
-    assert_eq!(base64(b"foob"), "Zm9vYg==");
     // The example in the description of the polyline format, with its signs taken off.
     assert_eq!(polyline_number(38.5), "_p~iF");
-    assert!(base64(b"..61.5,101.5..").contains(&base64_within(b"61.5,101.5", 2)));
-    assert!(base64(b".61.5,101.5..").contains(&base64_within(b"61.5,101.5", 1)));
+    assert!(BASE64.encode(b"..61.5,101.5..").contains(&base64_within(b"61.5,101.5", 2)));
+    assert!(BASE64.encode(b".61.5,101.5..").contains(&base64_within(b"61.5,101.5", 1)));
     let place = Place { latitude: 61.5125, longitude: 101.25 };
     assert_eq!(place.dms(), "61°30'45.0\"N 101°15'0.0\"E");
 }

@@ -6,6 +6,7 @@
 
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "each test binary uses a part of it")]
 
+use data_encoding::HEXLOWER;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
@@ -144,10 +145,7 @@ fn same(a: &Value, b: &Value) -> bool {
 
 fn hex<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
     let digits = String::deserialize(deserializer)?;
-    (0..digits.len())
-        .step_by(2)
-        .map(|at| u8::from_str_radix(&digits[at..at + 2], 16).map_err(serde::de::Error::custom))
-        .collect()
+    HEXLOWER.decode(digits.as_bytes()).map_err(serde::de::Error::custom)
 }
 
 #[derive(Deserialize)]

@@ -11,6 +11,7 @@ use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::middleware::Next;
 use axum::response::Response;
+use data_encoding::HEXLOWER;
 use rustls::pki_types::CertificateDer;
 use sha2::{Digest, Sha256};
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -146,11 +147,7 @@ pub(super) fn name(leaf: &CertificateDer<'_>) -> String {
         let name = certificate.subject().iter_common_name().next()?.as_str().ok()?.trim();
         (!name.is_empty()).then(|| escape(name.as_bytes(), NAME_BYTES))
     });
-    common_name.unwrap_or_else(|| {
-        let digest = Sha256::digest(leaf);
-        let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("sha256:{hex}")
-    })
+    common_name.unwrap_or_else(|| format!("sha256:{}", HEXLOWER.encode(&Sha256::digest(leaf))))
 }
 
 /// Lets a request through with the [`Actor`] behind it, or refuses it before its body is read.
