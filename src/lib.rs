@@ -53,5 +53,7 @@ pub mod protobuf;
 pub mod scope;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+#[doc(hidden)]
+pub mod testing;
 pub mod tls;
 mod work;

@@ -5,9 +5,10 @@
 #[path = "../benches/record_path/intake.rs"]
 mod intake;
 
-use fleet_telemetry::envelope::{Envelope, message};
+use fleet_telemetry::envelope::Envelope;
 use fleet_telemetry::permissions::Permissions;
 use fleet_telemetry::proto::vehicle_data::{Datum, Field, Payload, Value, value};
+use fleet_telemetry::testing::message;
 use prost::Message as _;
 
 use intake::Rig;

@@ -1,8 +1,9 @@
 //! The reference server's real answers: for every captured frame, the same reply bytes and the same payload.
 
-use fleet_telemetry::envelope::{Envelope, EnvelopeError, message, reply};
+use fleet_telemetry::envelope::{Envelope, EnvelopeError, reply};
 use fleet_telemetry::permissions::Filter;
 use fleet_telemetry::record::{RecordKind, Topics, transform};
+use fleet_telemetry::testing::message;
 
 #[path = "support/golden.rs"]
 mod golden;

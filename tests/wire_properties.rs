@@ -9,7 +9,7 @@ mod records;
 
 use std::sync::LazyLock;
 
-use fleet_telemetry::envelope::{Envelope, EnvelopeError, message, reply};
+use fleet_telemetry::envelope::{Envelope, EnvelopeError, reply};
 use fleet_telemetry::permissions::Filter;
 use fleet_telemetry::proto::vehicle_alerts::VehicleAlerts;
 use fleet_telemetry::proto::vehicle_connectivity::VehicleConnectivity;
@@ -18,6 +18,7 @@ use fleet_telemetry::proto::vehicle_error::VehicleErrors;
 use fleet_telemetry::protobuf::wire::{self, Fields};
 use fleet_telemetry::record::RecordKind;
 use fleet_telemetry::record::transform::{PayloadError, rewrite};
+use fleet_telemetry::testing::message;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};

@@ -2,11 +2,12 @@
 
 use std::hint::black_box;
 
-use fleet_telemetry::envelope::{Envelope, message, reply};
+use fleet_telemetry::envelope::{Envelope, reply};
 use fleet_telemetry::permissions::{Action, Filter, Grant, Grants, Mode, Permissions, Rules, State};
 use fleet_telemetry::proto::vehicle_data::{Datum, Field, LocationValue, Payload, ShiftState, Value, value};
 use fleet_telemetry::record::{RecordKind, json, transform};
 use fleet_telemetry::scope::{Scope, Scopes};
+use fleet_telemetry::testing::message;
 use prost::Message;
 
 use crate::intake::Rig;

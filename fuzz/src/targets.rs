@@ -1,12 +1,13 @@
 //! What must hold for any input. A target panics when it does not.
 
-use fleet_telemetry::envelope::{Envelope, message, reply};
+use fleet_telemetry::envelope::{Envelope, reply};
 use fleet_telemetry::permissions::{Action, Filter, Mode, Rules};
 use fleet_telemetry::proto::vehicle_alerts::VehicleAlerts;
 use fleet_telemetry::proto::vehicle_connectivity::VehicleConnectivity;
 use fleet_telemetry::proto::vehicle_data::{Datum, Payload, value};
 use fleet_telemetry::record::{Decoded, RecordKind, json, transform};
 use fleet_telemetry::scope::{Scope, Scopes};
+use fleet_telemetry::testing::message;
 use prost::Message;
 
 const VIN: &str = "5YJ3E1EA7JF000001";

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fleet_telemetry::envelope::message::{Reply, parse_reply};
+use fleet_telemetry::testing::message::{Reply, parse_reply};
 use rustls::ClientConfig;
 use tokio::time::{self, MissedTickBehavior};
 

@@ -1,6 +1,5 @@
 //! The FlatBuffers envelope around every record; the layout is drawn in `proto/envelope.fbs`.
 
-pub mod message;
 pub mod reply;
 
 /// A stream message, borrowed from the frame it came in.
@@ -51,25 +50,25 @@ impl<'a> Envelope<'a> {
 }
 
 /// Discriminants of the envelope's union.
-mod message_type {
-    pub(super) const STREAM: u8 = 4;
-    pub(super) const STREAM_ACK: u8 = 5;
+pub(crate) mod message_type {
+    pub(crate) const STREAM: u8 = 4;
+    pub(crate) const STREAM_ACK: u8 = 5;
 }
 
 /// Positions of the fields in a table's vtable, in bytes.
-mod slot {
-    pub(super) const TXID: u16 = 4;
-    pub(super) const TOPIC: u16 = 6;
-    pub(super) const MESSAGE_TYPE: u16 = 8;
-    pub(super) const MESSAGE: u16 = 10;
-    pub(super) const MESSAGE_ID: u16 = 12;
+pub(crate) mod slot {
+    pub(crate) const TXID: u16 = 4;
+    pub(crate) const TOPIC: u16 = 6;
+    pub(crate) const MESSAGE_TYPE: u16 = 8;
+    pub(crate) const MESSAGE: u16 = 10;
+    pub(crate) const MESSAGE_ID: u16 = 12;
 
-    pub(super) const CREATED_AT: u16 = 4;
-    pub(super) const SENDER_ID: u16 = 6;
-    pub(super) const PAYLOAD: u16 = 8;
-    pub(super) const DEVICE_TYPE: u16 = 10;
-    pub(super) const DEVICE_ID: u16 = 12;
-    pub(super) const DELIVERED_AT: u16 = 14;
+    pub(crate) const CREATED_AT: u16 = 4;
+    pub(crate) const SENDER_ID: u16 = 6;
+    pub(crate) const PAYLOAD: u16 = 8;
+    pub(crate) const DEVICE_TYPE: u16 = 10;
+    pub(crate) const DEVICE_ID: u16 = 12;
+    pub(crate) const DELIVERED_AT: u16 = 14;
 }
 
 /// `None`: something points outside the frame. The fields that nobody uses are checked too, because the
@@ -100,10 +99,10 @@ fn read(frame: Buffer<'_>) -> Option<Result<Envelope<'_>, EnvelopeError<'_>>> {
 /// A FlatBuffers buffer. Positions are `u32` and wrap, as in the reference server's reader; only what they
 /// point at is checked.
 #[derive(Clone, Copy)]
-struct Buffer<'a>(&'a [u8]);
+pub(crate) struct Buffer<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Buffer<'a> {
-    fn root(self) -> Option<Table<'a>> {
+    pub(crate) fn root(self) -> Option<Table<'a>> {
         Table::at(self, u32::from_le_bytes(self.array(0)?))
     }
 
@@ -125,7 +124,7 @@ impl<'a> Buffer<'a> {
 
 /// A table: a position, and a vtable that says where its fields are.
 #[derive(Clone, Copy)]
-struct Table<'a> {
+pub(crate) struct Table<'a> {
     buffer: Buffer<'a>,
     at: u32,
     vtable: u32,
@@ -155,7 +154,7 @@ impl<'a> Table<'a> {
         }
     }
 
-    fn u8(&self, slot: u16) -> Option<u8> {
+    pub(crate) fn u8(&self, slot: u16) -> Option<u8> {
         self.scalar(slot).map(u8::from_le_bytes)
     }
 
@@ -168,7 +167,7 @@ impl<'a> Table<'a> {
     }
 
     /// A byte vector; empty when absent.
-    fn bytes(&self, slot: u16) -> Option<&'a [u8]> {
+    pub(crate) fn bytes(&self, slot: u16) -> Option<&'a [u8]> {
         match self.field(slot)? {
             None => Some(&[]),
             Some(at) => self.buffer.vector(self.buffer.follow(at)?),
@@ -187,6 +186,7 @@ impl<'a> Table<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::message;
 
     const SAMPLE: Envelope<'static> = Envelope {
         txid: b"tx-1",

@@ -114,7 +114,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::envelope::{Envelope, message, slot};
+    use crate::envelope::{Envelope, slot};
+    use crate::testing::message;
 
     fn hex(bytes: &[u8]) -> String {
         bytes.chunks(4).map(|word| HEXLOWER.encode(word) + " ").collect()

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use fleet_telemetry::envelope::Envelope;
-use fleet_telemetry::envelope::message;
 use fleet_telemetry::proto::vehicle_data::value::Value as Typed;
 use fleet_telemetry::proto::vehicle_data::{Datum, Field, LocationValue, Payload, Value as FieldValue};
+use fleet_telemetry::testing::message;
 use prost::Message as _;
 use prost_types::Timestamp;
 use rusqlite::OpenFlags;

@@ -3,8 +3,8 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use fleet_telemetry::envelope::Envelope;
-use fleet_telemetry::envelope::message;
 use fleet_telemetry::proto::vehicle_data::{Datum, Field, LocationValue, Payload, Value, value};
+use fleet_telemetry::testing::message;
 use prost::Message;
 use serde_json::json;
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleet_telemetry::envelope::Envelope;
-use fleet_telemetry::envelope::message::{self, Reply};
 use fleet_telemetry::proto::vehicle_data::{Datum, Field, Payload, Value, value};
+use fleet_telemetry::testing::message::{self, Reply};
 use futures_util::{SinkExt, StreamExt};
 use prost::Message as _;
 use rustls::ClientConfig;

@@ -5,7 +5,8 @@ pub mod txid;
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use fleet_telemetry::envelope::{Envelope, message};
+use fleet_telemetry::envelope::Envelope;
+use fleet_telemetry::testing::message;
 
 use self::txid::Txid;
 

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::SECOND;
 use crate::config::{self, DispatcherName, Env, InFlight};
 use crate::dispatch::{Dispatcher, DispatcherMetrics, Full, Health, Outbox, Receipt, Route, Target};
-use crate::envelope::{Envelope, message};
+use crate::envelope::Envelope;
 use crate::identity::{ClientType, Identity};
 use crate::logging::RateLimited;
 use crate::permissions::Permissions;
@@ -25,6 +25,7 @@ use crate::record::{Origin, Record, Topics};
 use crate::session::budget::Budget;
 use crate::session::{Io, Pipeline, Session, SessionEnd, SessionMetrics};
 use crate::shutdown::Shutdown;
+use crate::testing::message;
 
 /// What sessions share.
 pub(super) struct Site {

@@ -1,6 +1,6 @@
 //! What a vehicle sends: the encoder for simulators, tests and fuzz seeds. And what it reads back.
 
-use super::{Buffer, Envelope, message_type, slot};
+use crate::envelope::{Buffer, Envelope, message_type, slot};
 
 /// Encodes a stream message as a vehicle does. `device_type` and `device_id` are taken from the sender id.
 ///
