@@ -18,7 +18,7 @@ test: ## All tests, against real brokers that this starts and stops
 	cargo build --workspace --bins
 	cargo test --workspace --no-fail-fast
 
-check: ## Formatting, lints, documentation, scripts
+check: ## Formatting, lints, documentation, scripts, dependencies
 	@scripts/setup check
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
