@@ -13,10 +13,11 @@ use regex::bytes::RegexBuilder;
 use serde_json::json;
 
 use crate::place::{Place, Trace};
-use crate::site::{Site, datum, frame, now};
+use crate::site::{Site, datum, frame, now, now_ms};
 use crate::support::kafka::Broker;
 use crate::support::server::{Server, get};
-use crate::support::vehicle::{self, Received, Vehicle};
+use crate::support::vehicle::{self, PATIENCE, Received, Vehicle};
+use crate::support::wait::until;
 
 const DENIED: &str = "5YJ3E1EA0PF000001";
 const GRANTED: &str = "5YJ3E1EA0PF000002";
@@ -61,7 +62,8 @@ async fn run(namespace: &'static str, is_json: bool) {
     let mut server = site.serve();
     site.api().grant(GRANTED).await;
     // Envelopes count whole seconds.
-    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    let granted = now_ms();
+    until("the next second", PATIENCE, async || now_ms() / 1000 > granted / 1000).await;
     for (vin, region) in REGIONS {
         stream(&site, &server, vin, region).await;
     }

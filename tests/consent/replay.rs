@@ -6,6 +6,8 @@ use serde_json::{Value, json};
 
 use crate::site::{Site, at, now, now_ms};
 use crate::support::server::{Server, get};
+use crate::support::vehicle::PATIENCE;
+use crate::support::wait::until;
 
 const VIN: &str = "5YJ3E1EA0PF000001";
 const OTHER: &str = "5YJ3E1EA0PF000002";
@@ -27,7 +29,8 @@ async fn what_was_buffered_before_a_revocation_is_withheld_after_it_and_after_th
     assert!(!site.keeps_place(&mut vehicle, "buffered", buffered).await, "made when it was allowed, sent when not");
     assert!(!site.keeps_place(&mut vehicle, "denied", refused).await);
 
-    tokio::time::sleep(Duration::from_millis(5)).await;
+    let denied = now_ms();
+    until("the clock goes on", PATIENCE, async || now_ms() > denied).await;
     api.grant(VIN).await;
     assert!(!site.keeps_place(&mut vehicle, "buffered, again", buffered).await, "made before this grant");
     assert!(!site.keeps_place(&mut vehicle, "denied, again", refused).await, "made while it was denied");
@@ -53,10 +56,11 @@ async fn a_consent_that_expires_ends_by_itself() {
     let site = Site::new(|_| {});
     let server = site.serve();
     let mut vehicle = site.vehicle(&server, VIN).await;
-    let set = site.api().set(VIN, &json!({ "state": "granted", "expires": rfc3339(now_ms() + 3_000) })).await;
+    let expires = now_ms() + 3_000;
+    let set = site.api().set(VIN, &json!({ "state": "granted", "expires": rfc3339(expires) })).await;
     assert_eq!(set["changed"], true, "{set}");
     assert!(site.keeps_place(&mut vehicle, "before", now()).await);
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    until("the time is up", PATIENCE, async || now_ms() >= expires).await;
     assert!(!site.keeps_place(&mut vehicle, "after", now()).await);
 }
 

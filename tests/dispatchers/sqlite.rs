@@ -18,8 +18,12 @@ use prost::Message;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::contract::{Bench, Harness, Held, assert_all, origin};
+use crate::support::wait::{found, until};
 
 crate::contract::suite!(File);
+
+/// For what takes moments on a machine that has nothing else to do.
+const SOON: Duration = Duration::from_secs(30);
 
 /// A database file; cut off by somebody else's write lock.
 struct File {
@@ -271,7 +275,8 @@ async fn the_latest_value_is_the_newest_one_whenever_it_arrives() {
     file.store(&bench, &[soc(now - 5000, 80), soc(now - 9000, 70)]).await;
     assert_eq!(latest(), ["Soc|80"], "a replayed record does not overwrite a newer value");
     file.store(&bench, &[soc(now + 1_000_000_000, 10)]).await;
-    tokio::time::sleep(Duration::from_millis(20)).await;
+    let received = Received::now().epoch_ms;
+    until("the clock goes on", SOON, async || Received::now().epoch_ms > received).await;
     let later = i64::try_from(Received::now().epoch_ms).expect("a time");
     file.store(&bench, &[soc(later, 79)]).await;
     assert_eq!(latest(), ["Soc|79"], "a clock that was ahead does not pin its value");
@@ -347,8 +352,11 @@ async fn another_process_lock_delays_and_loses_nothing() {
     for n in 0..50 {
         bench.send(&bench.record("VIN", n)).await;
     }
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    let Health::Unhealthy(reason) = bench.dispatcher.health() else { panic!("locked out for two seconds") };
+    let unhealthy = async || match bench.dispatcher.health() {
+        Health::Unhealthy(reason) => Some(reason),
+        Health::Healthy => None,
+    };
+    let reason = found("it says that it is locked out", SOON, unhealthy).await;
     assert!(reason.contains("telemetry.db") && reason.contains("locked"), "{reason}");
     file.restore().await;
     assert_all(&bench.settled::<File>(50).await, Outcome::Delivered);

@@ -8,7 +8,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::pki_types::pem::PemObject;
@@ -21,6 +21,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::support::pki::Pki;
 use crate::support::server::{self, Server};
 use crate::support::vehicle::{self, Vehicle, v_payload};
+use crate::support::wait::until;
 
 const VIN: &str = "5YJ3E1EA7KF000013";
 /// An issuer that the maker's tables know.
@@ -167,12 +168,8 @@ async fn served(address: SocketAddr, config: &Arc<ClientConfig>) -> CertificateD
     stream.get_ref().1.peer_certificates().unwrap()[0].clone()
 }
 
-async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !holds().await {
-        assert!(Instant::now() < deadline, "after {PATIENCE:?}: {what}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+async fn eventually(what: &str, holds: impl AsyncFnMut() -> bool) {
+    until(what, PATIENCE, holds).await;
 }
 
 /// Runs `attempt` with dates some seconds ahead, more of them if the machine was too slow for the moments before.

@@ -184,6 +184,7 @@ async fn changes_rewrite_the_file_and_keep_its_other_rows_and_its_order() {
         assert!(reread.allows("B") && !reread.allows("A"));
         assert_eq!(reread.location("A").unwrap().since_ms, revoked.since_ms);
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "nothing is left beside it");
+        // Two looks of the watcher, of which nothing can be seen when it does what it should.
         tokio::time::sleep(Duration::from_millis(600)).await;
         assert_eq!(instance.location("A").unwrap().version, 2, "its own writing is no change from outside");
     }
@@ -196,30 +197,43 @@ async fn half_a_file_is_never_in_force() {
     let whole = csv(&[("A", "granted"), ("B", "granted")]);
     fs::write(&path, &whole).unwrap();
     let instance = opened(&path, HOUR).await;
-    // Cut after A's row it is a valid file that lacks B; written in place, again and again.
+    // Cut after A's row it is a valid file that lacks B.
     let half = csv(&[("A", "granted")]).len();
-    let writer = std::thread::spawn(move || {
-        let mut longest = Duration::ZERO;
-        for _ in 0..40 {
-            let start = Instant::now();
-            fs::write(&path, &whole[..half]).unwrap();
-            std::thread::sleep(Duration::from_millis(20));
-            fs::write(&path, &whole).unwrap();
-            longest = longest.max(start.elapsed());
-            std::thread::sleep(Duration::from_millis(20));
+    let mut judged = 0;
+    for _ in 0..40 {
+        let (path, whole) = (path.clone(), whole.clone());
+        let writer = std::thread::spawn(move || write_in_halves(&path, &whole, half));
+        let mut was_in_force = false;
+        while !writer.is_finished() {
+            was_in_force |= !instance.allows("B");
+            tokio::time::sleep(Duration::from_millis(2)).await;
         }
-        longest
-    });
-    let mut was_in_force = false;
-    while !writer.is_finished() {
-        was_in_force |= !instance.allows("B");
-        tokio::time::sleep(Duration::from_millis(2)).await;
+        // Half a file that stands for so long is as good as meant: a machine that stalls proves nothing.
+        if writer.join().unwrap() < Duration::from_millis(45) {
+            assert!(!was_in_force);
+            judged += 1;
+        }
+        until("settled", SOON, || instance.authority.health() == Health::Loaded && instance.allows("B")).await;
+        assert!(instance.allows("A"));
+        if judged == 4 {
+            return;
+        }
     }
-    // A machine that stalls for so long leaves half a file as if it was meant.
-    let stalled = writer.join().unwrap() > Duration::from_millis(45);
-    assert!(!was_in_force || stalled);
-    until("settled", SOON, || instance.authority.health() == Health::Loaded).await;
-    assert!(instance.allows("A") && instance.allows("B"));
+    panic!("this machine stalls too often to tell");
+}
+
+/// In place, again and again; how long a half stood at most.
+fn write_in_halves(path: &Path, whole: &str, half: usize) -> Duration {
+    let mut longest = Duration::ZERO;
+    for _ in 0..15 {
+        let start = Instant::now();
+        fs::write(path, &whole[..half]).unwrap();
+        std::thread::sleep(Duration::from_millis(20));
+        fs::write(path, whole).unwrap();
+        longest = longest.max(start.elapsed());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    longest
 }
 
 #[tokio::test]

@@ -18,6 +18,8 @@ use fleet_telemetry::grants::{Actor, Authority, Change, Health, OpenError, clock
 use fleet_telemetry::permissions::{Action, Grant, Mode, Permissions, Rules, Seen, State};
 use fleet_telemetry::scope::{Scope, Scopes};
 
+use self::support::wait;
+
 /// Another instance, or a reader of a file, follows within this time.
 const FOLLOWS: Duration = Duration::from_secs(1);
 /// For everything that the test does not measure.
@@ -110,10 +112,7 @@ fn now_u64() -> u64 {
 /// Waits for `condition`; how long that took.
 async fn until(what: &str, within: Duration, condition: impl Fn() -> bool) -> Duration {
     let start = Instant::now();
-    while !condition() {
-        assert!(start.elapsed() < within, "{what}: not within {within:?}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    wait::until(what, within, async || condition()).await;
     start.elapsed()
 }
 

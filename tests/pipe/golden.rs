@@ -13,6 +13,7 @@ use crate::site::Site;
 use crate::support::kafka::{Broker, Message};
 use crate::support::server::Server;
 use crate::support::vehicle::{self, PATIENCE, Vehicle};
+use crate::support::wait::found;
 
 const CLIENT_VERSION: &str = "judge-1";
 
@@ -165,16 +166,12 @@ async fn check_log(server: &Server, vectors: &[Vector]) {
 /// The lines about what the vehicle sent; the process' output may lag behind its acks.
 async fn log_lines(server: &Server, expected: usize) -> Vec<Value> {
     let is_own = |line: &Value| line["metadata"]["txid"].as_str().is_some_and(|txid| Uuid::try_parse(txid).is_ok());
-    let mut lines = Vec::new();
-    for _ in 0..500 {
-        lines = server.events("record_payload");
+    let lines = async || {
+        let mut lines = server.events("record_payload");
         lines.retain(|line| !is_own(line));
-        if lines.len() >= expected {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    lines
+        (lines.len() >= expected).then_some(lines)
+    };
+    found("a line for each record", PATIENCE, lines).await
 }
 
 fn epoch_ms() -> u128 {

@@ -6,8 +6,8 @@ use futures_util::SinkExt;
 use serde_json::json;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::support::server::get;
-use crate::support::vehicle::{Received, Vehicle, v_payload};
+use crate::support::vehicle::{PATIENCE, Received, Vehicle, v_payload};
+use crate::support::wait::until;
 use crate::{VIN, start_with};
 
 #[tokio::test]
@@ -17,7 +17,7 @@ async fn records_in_flight_are_settled_and_the_vehicle_is_told_to_come_back() {
     for n in 0..20 {
         vehicle.send("V", &format!("t{n}"), &v_payload(VIN, f64::from(n))).await;
     }
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    server.metric_becomes("record_total{record_type=\"V\"}", 20.0).await;
     server.signal("TERM");
     let mut acked = 0;
     loop {
@@ -54,10 +54,10 @@ async fn readiness_ends_when_the_drain_starts() {
     let (_dir, pki, server) = start_with(|config| config["shutdown"] = json!({ "drain": "3s", "deadline": "10s" }));
     let mut vehicle = Vehicle::connect(server.address, &pki.vehicle(VIN), VIN).await;
     server.signal("TERM");
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    let (status, body) = get(server.status, "/readyz").await;
-    assert_eq!((status, body.contains("draining")), (503, true), "{body}");
-    assert!(tokio::net::TcpStream::connect(server.address).await.is_err(), "no new connections");
+    let body = server.readiness_becomes(503, PATIENCE).await;
+    assert!(body.contains("draining"), "{body}");
+    let is_closed = async || tokio::net::TcpStream::connect(server.address).await.is_err();
+    until("new connections are refused", PATIENCE, is_closed).await;
     // The old one may still be in use until its turn comes.
     let _ = vehicle.socket.send(Message::Ping("x".into())).await;
 }
@@ -69,7 +69,7 @@ async fn a_second_signal_ends_the_process_at_once_and_says_what_was_not_delivere
     });
     let _vehicle = Vehicle::connect(server.address, &pki.vehicle(VIN), VIN).await;
     server.signal("TERM");
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    server.readiness_becomes(503, PATIENCE).await;
     server.signal("TERM");
     let started = Instant::now();
     assert_eq!(server.wait(Duration::from_secs(5)).code(), Some(1));

@@ -16,3 +16,4 @@ pub(crate) mod pki;
 pub(crate) mod process;
 pub(crate) mod server;
 pub(crate) mod vehicle;
+pub(crate) mod wait;

@@ -14,6 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::pki::Pki;
 use super::process;
+use super::vehicle::PATIENCE;
 
 pub struct Server {
     child: Child,
@@ -181,13 +182,14 @@ impl Server {
 
     /// Waits for a log line.
     pub async fn event(&self, message: &str) -> Value {
-        for _ in 0..500 {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
             if let Some(event) = self.events(message).pop() {
                 return event;
             }
+            assert!(Instant::now() < deadline, "no {message} in {:#?}", self.log.lock().unwrap());
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        panic!("no {message} in {:#?}", self.log.lock().unwrap());
     }
 
     /// Waits for a log line of which `wanted` holds.
@@ -243,15 +245,15 @@ impl Server {
 
     /// Waits until a metric has a value.
     pub async fn metric_becomes(&self, line: &str, value: f64) {
-        let mut last = f64::NAN;
-        for _ in 0..500 {
-            last = self.metric(line).await;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let last = self.metric(line).await;
             if (last - value).abs() < 1e-9 {
                 return;
             }
+            assert!(Instant::now() < deadline, "{line} is {last}, not {value}");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        panic!("{line} is {last}, not {value}");
     }
 }
 
