@@ -2,6 +2,7 @@
 //!
 //! The tables and their order of precedence are the vehicle maker's, as the reference server has them.
 
+use strum::{EnumDiscriminants, IntoStaticStr, VariantArray};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::ParsedExtension;
 use x509_parser::oid_registry::Oid;
@@ -97,7 +98,9 @@ impl Identity {
 }
 
 /// Why a verified certificate is not a client's.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, EnumDiscriminants)]
+#[strum_discriminants(name(Unidentified), vis(pub(crate)), doc = "Its kind, as the metrics call it.")]
+#[strum_discriminants(derive(IntoStaticStr, VariantArray), strum(serialize_all = "snake_case"))]
 pub enum IdentityError {
     /// The TLS library verified it, our parser cannot read it.
     #[error("the client certificate cannot be parsed")]
@@ -121,22 +124,6 @@ pub enum IdentityError {
         /// Subject CN.
         subject: String,
     },
-}
-
-impl IdentityError {
-    /// Metric labels.
-    pub const LABELS: [&'static str; 4] = ["unparsable", "no_common_name", "unauthorized", "excluded"];
-
-    /// Position of its label.
-    #[must_use]
-    pub fn index(&self) -> usize {
-        match self {
-            Self::Unparsable => 0,
-            Self::NoCommonName(_) => 1,
-            Self::Unauthorized { .. } => 2,
-            Self::Excluded { .. } => 3,
-        }
-    }
 }
 
 /// The names that decide, borrowed from a certificate.
@@ -279,7 +266,7 @@ mod tests {
     fn sender(issuer: &str, units: &[&str], usages: &[&[u64]]) -> String {
         match Identity::from_verified_leaf(&leaf(issuer, "VIN.1", units, usages)) {
             Ok(identity) => identity.sender_id().to_owned(),
-            Err(error) => IdentityError::LABELS[error.index()].to_owned(),
+            Err(error) => <&str>::from(Unidentified::from(error)).to_owned(),
         }
     }
 

@@ -1,11 +1,14 @@
 //! What can be granted, and which fields belong to it.
 
-use std::fmt;
+use strum::{Display, EnumString, IntoStaticStr, VariantArray};
 
 use crate::proto::vehicle_data::Field;
 
 /// A scope, named as the vehicle maker names it where it does; the data groups beyond location are ours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Display, EnumString, IntoStaticStr, VariantArray,
+)]
+#[strum(serialize_all = "snake_case")]
 pub enum Scope {
     /// Where the vehicle is, was or is going.
     VehicleLocation,
@@ -22,33 +25,16 @@ pub enum Scope {
 }
 
 impl Scope {
-    /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::VehicleLocation, Self::Charging, Self::Climate, Self::Media, Self::Security, Self::Driving];
-
     /// As the configuration, the API and the metrics spell it.
     #[must_use]
     pub fn label(self) -> &'static str {
-        match self {
-            Self::VehicleLocation => "vehicle_location",
-            Self::Charging => "charging",
-            Self::Climate => "climate",
-            Self::Media => "media",
-            Self::Security => "security",
-            Self::Driving => "driving",
-        }
+        self.into()
     }
 
     /// By its exact name.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|scope| scope.label() == name)
-    }
-}
-
-impl fmt::Display for Scope {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.label())
+        name.parse().ok()
     }
 }
 
@@ -370,7 +356,7 @@ mod tests {
 
     #[test]
     fn groups_beyond_location_do_not_depend_on_strictness() {
-        for scope in Scope::ALL.into_iter().skip(1) {
+        for &scope in Scope::VARIANTS.iter().skip(1) {
             assert!(!numbers_in(scope, false).is_empty(), "{scope}");
             assert_eq!(numbers_in(scope, false), numbers_in(scope, true), "{scope}");
         }

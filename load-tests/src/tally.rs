@@ -4,9 +4,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
 use serde::ser::SerializeMap;
+use strum::{IntoStaticStr, VariantArray};
 
 /// What is counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum Count {
     /// Connections that opened.
     Connected,
@@ -25,6 +27,7 @@ pub enum Count {
     /// Messages acked for the first time.
     Acked,
     /// Further acks of messages that were sent more than once, or dropped after they were sent.
+    #[strum(serialize = "repeated_acks")]
     Repeated,
     /// Messages dropped because the buffer was full.
     Dropped,
@@ -33,14 +36,18 @@ pub enum Count {
     /// Messages not even sent at the end.
     Unsent,
     /// Error responses.
+    #[strum(serialize = "errors")]
     Refused,
     /// More acks than copies were sent.
+    #[strum(serialize = "duplicates")]
     DuplicateAck,
     /// Acks for messages that were never sent.
+    #[strum(serialize = "unknown_acks")]
     UnknownAck,
     /// Acks with another topic than the message's.
     WrongTopic,
     /// Replies that are neither an ack nor an error response.
+    #[strum(serialize = "unreadable_replies")]
     Unreadable,
     /// Messages that deaf vehicles sent; in no other count.
     DeafSent,
@@ -48,31 +55,9 @@ pub enum Count {
     DeafEnded,
 }
 
-const ALL: [(Count, &str); 19] = [
-    (Count::Connected, "connected"),
-    (Count::ConnectFailed, "connect_failed"),
-    (Count::Disconnected, "disconnected"),
-    (Count::Closed, "closed"),
-    (Count::Made, "made"),
-    (Count::Sent, "sent"),
-    (Count::Resent, "resent"),
-    (Count::Acked, "acked"),
-    (Count::Repeated, "repeated_acks"),
-    (Count::Dropped, "dropped"),
-    (Count::Lost, "lost"),
-    (Count::Unsent, "unsent"),
-    (Count::Refused, "errors"),
-    (Count::DuplicateAck, "duplicates"),
-    (Count::UnknownAck, "unknown_acks"),
-    (Count::WrongTopic, "wrong_topic"),
-    (Count::Unreadable, "unreadable_replies"),
-    (Count::DeafSent, "deaf_sent"),
-    (Count::DeafEnded, "deaf_ended"),
-];
-
 /// One thread's counters; any thread may read them.
 #[derive(Debug, Default)]
-pub struct Tally([AtomicU64; ALL.len()]);
+pub struct Tally([AtomicU64; Count::VARIANTS.len()]);
 
 impl Tally {
     /// Counts.
@@ -89,7 +74,7 @@ impl Tally {
 
 /// Counters at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Totals([u64; ALL.len()]);
+pub struct Totals([u64; Count::VARIANTS.len()]);
 
 impl Totals {
     /// One of them.
@@ -130,9 +115,9 @@ impl Totals {
 
 impl Serialize for Totals {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(ALL.len()))?;
-        for (count, label) in ALL {
-            map.serialize_entry(label, &self.of(count))?;
+        let mut map = serializer.serialize_map(Some(Count::VARIANTS.len()))?;
+        for count in Count::VARIANTS {
+            map.serialize_entry(<&str>::from(count), &self.of(*count))?;
         }
         map.end()
     }
@@ -145,9 +130,8 @@ mod tests {
     #[test]
     fn every_count_has_its_own_place_and_label() {
         let tally = Tally::default();
-        for (n, (count, _)) in ALL.into_iter().enumerate() {
-            assert_eq!(count as usize, n);
-            tally.add(count, n + 1);
+        for (n, count) in Count::VARIANTS.iter().enumerate() {
+            tally.add(*count, n + 1);
         }
         let json = serde_json::to_value(tally.totals()).expect("serializes");
         assert_eq!(json["connected"], 1);

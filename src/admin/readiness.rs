@@ -2,11 +2,14 @@
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
+use strum::{IntoStaticStr, VariantArray};
+
 /// ```text
 /// Loading ──▶ Ready ──▶ Draining
 ///    └─────────────────────▲
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum Phase {
     /// Connecting dispatchers, loading certificates.
     Loading,
@@ -17,16 +20,10 @@ pub enum Phase {
 }
 
 impl Phase {
-    const ALL: [Self; 3] = [Self::Loading, Self::Ready, Self::Draining];
-
     /// As `/readyz` says it.
     #[must_use]
     pub fn label(self) -> &'static str {
-        match self {
-            Self::Loading => "loading",
-            Self::Ready => "ready",
-            Self::Draining => "draining",
-        }
+        self.into()
     }
 }
 
@@ -43,7 +40,7 @@ impl Readiness {
     /// The current phase.
     #[must_use]
     pub fn phase(&self) -> Phase {
-        Phase::ALL[usize::from(self.0.load(Ordering::Acquire))]
+        Phase::VARIANTS[usize::from(self.0.load(Ordering::Acquire))]
     }
 }
 

@@ -1,14 +1,18 @@
 //! The dispatchers that there are, and what those that the routes use need.
 
 use std::collections::BTreeMap;
-use std::fmt;
+
+use strum::{Display, EnumString, IntoStaticStr, VariantArray};
 
 use super::error::{ConfigError, Problems};
 use super::file::FileConfig;
 use super::{Kafka, Logger, Route, Sqlite, Target, logger, sqlite, targets};
 
 /// The dispatchers that a configuration can name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Display, EnumString, IntoStaticStr, VariantArray,
+)]
+#[strum(serialize_all = "snake_case")]
 pub enum DispatcherName {
     /// Log lines.
     Logger,
@@ -44,29 +48,16 @@ pub struct Dispatchers {
 }
 
 impl DispatcherName {
-    /// All of them.
-    pub const ALL: [Self; 8] =
-        [Self::Logger, Self::Kafka, Self::Pubsub, Self::Kinesis, Self::Zmq, Self::Mqtt, Self::Redis, Self::Sqlite];
-
     /// As the configuration spells it.
     #[must_use]
     pub fn label(self) -> &'static str {
-        match self {
-            Self::Logger => "logger",
-            Self::Kafka => "kafka",
-            Self::Pubsub => "pubsub",
-            Self::Kinesis => "kinesis",
-            Self::Zmq => "zmq",
-            Self::Mqtt => "mqtt",
-            Self::Redis => "redis",
-            Self::Sqlite => "sqlite",
-        }
+        self.into()
     }
 
     /// By its exact name.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|dispatcher| dispatcher.label() == name)
+        name.parse().ok()
     }
 
     /// Whether this build has it.
@@ -88,11 +79,6 @@ impl DispatcherName {
     }
 }
 
-impl fmt::Display for DispatcherName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.label())
-    }
-}
 
 impl Dispatchers {
     /// How a dispatcher is treated.

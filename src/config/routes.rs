@@ -1,5 +1,7 @@
 //! `records` and `reliable_ack_sources`: where each record type goes and when it is acked.
 
+use strum::VariantArray;
+
 use super::DispatcherName;
 use super::error::{ConfigError, Problems};
 use super::section::{Section, nearest};
@@ -151,13 +153,13 @@ fn dispatchers(record: &str, names: &[String], problems: &mut Problems) -> Vec<D
 
 /// The allowed names, and the one that was probably meant.
 fn suggest(name: &str) -> String {
-    let labels = DispatcherName::ALL.map(DispatcherName::label);
+    let labels = DispatcherName::VARIANTS.iter().copied().map(DispatcherName::label).collect::<Vec<_>>();
     let hint = nearest(name, &labels).map(|label| format!(" (did you mean \"{label}\"?)")).unwrap_or_default();
     labels.join(", ") + &hint
 }
 
 fn built() -> String {
-    let names = DispatcherName::ALL.into_iter().filter(|dispatcher| dispatcher.is_built());
+    let names = DispatcherName::VARIANTS.iter().copied().filter(|dispatcher| dispatcher.is_built());
     names.map(DispatcherName::label).collect::<Vec<_>>().join(", ")
 }
 

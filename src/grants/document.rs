@@ -21,6 +21,7 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_path_to_error::Segment;
+use strum::VariantArray;
 
 use super::change::{Actor, Change, Invalid};
 use super::clock::{parse_rfc3339, rfc3339};
@@ -200,7 +201,7 @@ pub(super) fn changes(rows: Vec<Row>, actor: &Actor) -> Result<Vec<Change>, Docu
 
 /// A scope by its name.
 pub(super) fn scope(name: &str) -> Result<Scope, Invalid> {
-    let names = || Scope::ALL.map(Scope::label).join(", ");
+    let names = || Scope::VARIANTS.iter().map(|scope| scope.label()).collect::<Vec<_>>().join(", ");
     Scope::parse(name).ok_or_else(|| Invalid::new("scope", name, format!("must be one of {}", names())))
 }
 
@@ -406,8 +407,8 @@ mod tests {
         fn reads_what_it_writes(texts in proptest::collection::vec("[ -~\u{e9}\r\n]{0,20}", 0..4), since in 0..2_000_000_000_000_i64) {
             let rows: Vec<_> = texts.iter().enumerate().map(|(at, text)| Row {
                 vin: format!("VIN{at}"),
-                scope: Scope::ALL[at].label().to_owned(),
-                state: State::ALL[at % 2].label().to_owned(),
+                scope: Scope::VARIANTS[at].label().to_owned(),
+                state: State::VARIANTS[at % 2].label().to_owned(),
                 since: Some(rfc3339(since)),
                 expires: (at == 1).then(|| rfc3339(since + 1)),
                 source: text.clone(),

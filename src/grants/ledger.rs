@@ -7,12 +7,14 @@
 //!                     └──────────── confirm ─────────────────┴───────────────────────┘
 //! ```
 
+use std::array;
 use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use metrics::{Counter, Gauge, counter, gauge};
+use strum::VariantArray;
 
 use super::audit::{Admission, Audit, AuditEntry};
 use super::authority::Page;
@@ -248,18 +250,19 @@ const STATES: [&str; 3] = ["granted", "denied", REMOVED];
 struct Metrics {
     healthy: Gauge,
     /// By state.
-    grants: [Gauge; State::ALL.len()],
+    grants: [Gauge; State::VARIANTS.len()],
     /// By scope and state.
-    changes: [[Counter; STATES.len()]; Scope::ALL.len()],
+    changes: [[Counter; STATES.len()]; Scope::VARIANTS.len()],
 }
 
 impl Metrics {
     fn register() -> Self {
         Self {
             healthy: gauge!("permission_store_healthy"),
-            grants: State::ALL.map(|state| gauge!("permission_grants", "state" => state.label())),
-            changes: Scope::ALL.map(|scope| {
-                STATES.map(|state| counter!("permission_changes_total", "scope" => scope.label(), "state" => state))
+            grants: array::from_fn(|at| gauge!("permission_grants", "state" => State::VARIANTS[at].label())),
+            changes: array::from_fn(|at| {
+                let scope = Scope::VARIANTS[at].label();
+                STATES.map(|state| counter!("permission_changes_total", "scope" => scope, "state" => state))
             }),
         }
     }
@@ -270,7 +273,7 @@ impl Metrics {
     }
 
     fn count_all(&self, grants: &Grants) {
-        let mut counts = [0_u32; State::ALL.len()];
+        let mut counts = [0_u32; State::VARIANTS.len()];
         grants.iter().for_each(|(_, _, grant)| counts[grant.state as usize] += 1);
         self.grants.iter().zip(counts).for_each(|(gauge, count)| gauge.set(count));
     }

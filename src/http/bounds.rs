@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::{Counter, counter, gauge};
+use strum::{IntoStaticStr, VariantArray};
 
 use crate::config;
 use crate::places::{Addresses, Places};
@@ -13,33 +14,22 @@ use crate::places::{Addresses, Places};
 pub struct Bounds {
     pub(super) places: Arc<Places>,
     pub(super) header_timeout: Duration,
-    refused: [Counter; Refusal::ALL.len()],
+    refused: Box<[Counter]>,
 }
 
 /// Why a connection was refused, or cut.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub(super) enum Refusal {
     /// The kernel gave no connection.
     Accept,
     /// Its address has as many as it may, and the server is at work for all of them.
+    #[strum(serialize = "address_limit")]
     Address,
     /// It waited for its peer, and made room for another one.
     Displaced,
     /// Its peer took too long for a handshake, for a request, or to take the answer.
     Slow,
-}
-
-impl Refusal {
-    const ALL: [Self; 4] = [Self::Accept, Self::Address, Self::Displaced, Self::Slow];
-
-    fn label(self) -> &'static str {
-        match self {
-            Self::Accept => "accept",
-            Self::Address => "address_limit",
-            Self::Displaced => "displaced",
-            Self::Slow => "slow",
-        }
-    }
 }
 
 impl Bounds {
@@ -57,8 +47,10 @@ impl Bounds {
         Self {
             places: Places::new(move || config.max_connections, addresses, Duration::ZERO),
             header_timeout: config.header_timeout,
-            refused: Refusal::ALL
-                .map(|refusal| counter!("http_refused_total", "port" => port, "reason" => refusal.label())),
+            refused: Refusal::VARIANTS
+                .iter()
+                .map(|refusal| counter!("http_refused_total", "port" => port, "reason" => <&str>::from(refusal)))
+                .collect(),
         }
     }
 

@@ -4,29 +4,33 @@ use std::io;
 
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use rustls::{AlertDescription, CertificateError, Error};
+use strum::{IntoStaticStr, VariantArray};
 
 use crate::config;
-use crate::identity::IdentityError;
+use crate::identity::{IdentityError, Unidentified};
 use crate::places::Claim;
 use crate::tls::OutOfDate;
 
 /// Pre-labelled handles.
 pub struct ListenerMetrics {
-    refused: [Counter; Refusal::ALL.len()],
-    unidentified: [Counter; IdentityError::LABELS.len()],
+    refused: Box<[Counter]>,
+    unidentified: Box<[Counter]>,
     pub(super) answered: Counter,
     pending: Gauge,
     pub(super) handshake_seconds: Histogram,
 }
 
 /// Why a connection did not become a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub(super) enum Refusal {
     /// The kernel gave no connection.
     Accept,
     /// As many sessions as there may be.
+    #[strum(serialize = "connection_limit")]
     Connections,
     /// Too many connections from its address.
+    #[strum(serialize = "address_limit")]
     Address,
     /// It was silent, and made room for another one.
     DisplacedSilent,
@@ -47,6 +51,7 @@ pub(super) enum Refusal {
     /// The client's certificate is wrong in another way.
     BadCertificate,
     /// The client does not accept ours.
+    #[strum(serialize = "server_certificate_refused")]
     ServerCertificate,
     /// The client is not speaking TLS, or another TLS.
     Tls,
@@ -57,44 +62,8 @@ pub(super) enum Refusal {
 }
 
 impl Refusal {
-    pub(super) const ALL: [Self; 16] = [
-        Self::Accept,
-        Self::Connections,
-        Self::Address,
-        Self::DisplacedSilent,
-        Self::DisplacedSlow,
-        Self::ClientHelloTimeout,
-        Self::HandshakeTimeout,
-        Self::NoCertificate,
-        Self::CertificateDates,
-        Self::UnknownIssuer,
-        Self::AuthorityDates,
-        Self::BadCertificate,
-        Self::ServerCertificate,
-        Self::Tls,
-        Self::Broken,
-        Self::Http,
-    ];
-
     pub(super) fn label(self) -> &'static str {
-        match self {
-            Self::Accept => "accept",
-            Self::Connections => "connection_limit",
-            Self::Address => "address_limit",
-            Self::DisplacedSilent => "displaced_silent",
-            Self::DisplacedSlow => "displaced_slow",
-            Self::ClientHelloTimeout => "client_hello_timeout",
-            Self::HandshakeTimeout => "handshake_timeout",
-            Self::NoCertificate => "no_certificate",
-            Self::CertificateDates => "certificate_dates",
-            Self::UnknownIssuer => "unknown_issuer",
-            Self::AuthorityDates => "authority_dates",
-            Self::BadCertificate => "bad_certificate",
-            Self::ServerCertificate => "server_certificate_refused",
-            Self::Tls => "tls",
-            Self::Broken => "broken",
-            Self::Http => "http",
-        }
+        self.into()
     }
 
     /// Of a connection that had this claim to its place.
@@ -148,8 +117,14 @@ impl ListenerMetrics {
             gauge!("limit", "bound" => bound).set(value as f64);
         }
         Self {
-            refused: Refusal::ALL.map(|refusal| counter!("connection_refused_total", "reason" => refusal.label())),
-            unidentified: IdentityError::LABELS.map(|reason| counter!("identity_refused_total", "reason" => reason)),
+            refused: Refusal::VARIANTS
+                .iter()
+                .map(|refusal| counter!("connection_refused_total", "reason" => refusal.label()))
+                .collect(),
+            unidentified: Unidentified::VARIANTS
+                .iter()
+                .map(|reason| counter!("identity_refused_total", "reason" => <&str>::from(reason)))
+                .collect(),
             answered: counter!("http_answered_total"),
             pending: gauge!("num_pending_connections"),
             handshake_seconds: histogram!("handshake_seconds"),
@@ -161,7 +136,7 @@ impl ListenerMetrics {
     }
 
     pub(super) fn unidentified(&self, error: &IdentityError) {
-        self.unidentified[error.index()].increment(1);
+        self.unidentified[Unidentified::from(error) as usize].increment(1);
     }
 }
 

@@ -1,6 +1,7 @@
 //! Names and help texts of all metric families. Names shared with the reference server are its names.
 
 use metrics::{describe_counter, describe_gauge, describe_histogram};
+use strum::VariantArray;
 
 use crate::config::DispatcherName;
 
@@ -109,7 +110,7 @@ pub(super) fn describe() {
             Histogram => describe_histogram!(name, help),
         }
     }
-    for dispatcher in DispatcherName::ALL {
+    for &dispatcher in DispatcherName::VARIANTS {
         let families = if dispatcher == DispatcherName::Kafka { &KAFKA[..] } else { &PER_DISPATCHER[..] };
         for (suffix, help) in families {
             describe_counter!(format!("{dispatcher}_{suffix}"), help.replace("{}", dispatcher.label()));

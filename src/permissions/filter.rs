@@ -224,6 +224,7 @@ fn is_location(value: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use prost::Message as _;
+    use strum::VariantArray;
 
     use super::*;
     use crate::proto::vehicle_data::value::Value as Typed;
@@ -278,7 +279,7 @@ mod tests {
         let mut passed = 0;
         for (mode, strict) in [(Mode::Enforce, true), (Mode::Enforce, false), (Mode::Audit, true)] {
             let rules = rules(mode, Action::Drop, strict);
-            for denied in Scope::ALL.map(|scope| Scopes::NONE.with(scope)).into_iter().chain([Scopes::ALL]) {
+            for denied in Scope::VARIANTS.iter().map(|scope| Scopes::NONE.with(*scope)).chain([Scopes::ALL]) {
                 let filter = Filter::new(&rules, denied);
                 for (key, value) in (-1..400).flat_map(|key| values.iter().map(move |value| (key, value))) {
                     if filter.passes(key, value) {

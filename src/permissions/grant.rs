@@ -1,9 +1,10 @@
 //! What an owner has said about one scope of one vehicle.
 
-use std::fmt;
+use strum::{Display, EnumString, IntoStaticStr, VariantArray};
 
 /// Granted or denied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Display, EnumString, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum State {
     /// The owner has consented.
     Granted,
@@ -12,28 +13,16 @@ pub enum State {
 }
 
 impl State {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Granted, Self::Denied];
-
     /// As files, the API and the metrics spell it.
     #[must_use]
     pub fn label(self) -> &'static str {
-        match self {
-            Self::Granted => "granted",
-            Self::Denied => "denied",
-        }
+        self.into()
     }
 
     /// By its exact name.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|state| state.label() == name)
-    }
-}
-
-impl fmt::Display for State {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.label())
+        name.parse().ok()
     }
 }
 

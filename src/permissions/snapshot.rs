@@ -4,6 +4,7 @@ use std::cell::LazyCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use strum::VariantArray;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::grant::Grant;
@@ -126,8 +127,9 @@ pub(super) fn denied(
         Some(grant) => !(grant.is_in_force(now_ms) && grant.covers(*created_ms, now_ms)),
         None => rules.deny_unknown,
     };
-    Scope::ALL
-        .into_iter()
+    Scope::VARIANTS
+        .iter()
+        .copied()
         .filter(|scope| rules.enforced.contains(*scope) && is_denied(*scope))
         .fold(Scopes::NONE, Scopes::with)
 }

@@ -6,6 +6,8 @@ pub mod routes;
 pub use rate_limit::RateLimiter;
 pub use routes::Routes;
 
+use strum::{IntoStaticStr, VariantArray};
+
 use crate::dispatch::Route;
 use crate::envelope::Envelope;
 use crate::identity::Identity;
@@ -30,7 +32,8 @@ pub enum Verdict<'a> {
 }
 
 /// Why a record is acked without being delivered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum DropReason {
     /// `records` has no entry for its type.
     NoRoute,
@@ -41,17 +44,10 @@ pub enum DropReason {
 }
 
 impl DropReason {
-    /// All of them, for tables of metric handles.
-    pub const ALL: [Self; 3] = [Self::NoRoute, Self::ForgedConnectivity, Self::Withheld];
-
     /// Metric label.
     #[must_use]
     pub fn label(self) -> &'static str {
-        match self {
-            Self::NoRoute => "no_route",
-            Self::ForgedConnectivity => "forged_connectivity",
-            Self::Withheld => "withheld",
-        }
+        self.into()
     }
 }
 

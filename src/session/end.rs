@@ -2,10 +2,13 @@
 
 use std::io;
 
+use strum::{IntoStaticStr, VariantArray};
+
 use super::websocket::Violation;
 
 /// Why a session ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum SessionEnd {
     /// The vehicle sent a close frame.
     ClosedByPeer,
@@ -36,33 +39,10 @@ pub enum SessionEnd {
 }
 
 impl SessionEnd {
-    /// Metric labels, in the order of the variants.
-    pub const LABELS: [&'static str; 13] = [
-        "closed_by_peer",
-        "gone",
-        "broken",
-        "unreachable",
-        "protocol",
-        "too_long",
-        "too_many_fragments",
-        "text",
-        "ping_flood",
-        "idle",
-        "write_timeout",
-        "no_room",
-        "drained",
-    ];
-
-    /// Position in a table of handles.
-    #[must_use]
-    pub fn index(self) -> usize {
-        self as usize
-    }
-
     /// Metric label.
     #[must_use]
     pub fn label(self) -> &'static str {
-        Self::LABELS[self.index()]
+        self.into()
     }
 
     /// By what reading or writing failed with.

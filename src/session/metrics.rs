@@ -1,6 +1,7 @@
 //! What sessions count. Labels come from the configured topics and from enums, never from a vehicle.
 
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+use strum::VariantArray;
 
 use super::SessionEnd;
 use crate::config;
@@ -17,8 +18,8 @@ pub struct SessionMetrics {
     unknown_type: [Counter; 3],
     pub(super) rate_limit_waits: Counter,
     pub(super) dispatcher_waits: Counter,
-    dropped: [Counter; DropReason::ALL.len()],
-    ends: [Counter; SessionEnd::LABELS.len()],
+    dropped: Box<[Counter]>,
+    ends: Box<[Counter]>,
     connections: Gauge,
     pub(super) silent: Counter,
     pub(super) hand_off_seconds: Histogram,
@@ -67,8 +68,14 @@ impl SessionMetrics {
                 .map(|msg_type| counter!("unknown_message_type_error_total", "msg_type" => msg_type)),
             rate_limit_waits: counter!("rate_limit_waits_total"),
             dispatcher_waits: counter!("dispatcher_full_waits_total"),
-            dropped: DropReason::ALL.map(|reason| counter!("record_dropped_total", "reason" => reason.label())),
-            ends: SessionEnd::LABELS.map(|reason| counter!("session_end_total", "reason" => reason)),
+            dropped: DropReason::VARIANTS
+                .iter()
+                .map(|reason| counter!("record_dropped_total", "reason" => reason.label()))
+                .collect(),
+            ends: SessionEnd::VARIANTS
+                .iter()
+                .map(|end| counter!("session_end_total", "reason" => end.label()))
+                .collect(),
             connections: gauge!("num_connections"),
             silent: counter!("silent_connections_total"),
             hand_off_seconds: histogram!("hand_off_seconds"),
@@ -116,7 +123,7 @@ impl SessionMetrics {
     }
 
     pub(super) fn ended(&self, end: SessionEnd) {
-        self.ends[end.index()].increment(1);
+        self.ends[end as usize].increment(1);
     }
 }
 

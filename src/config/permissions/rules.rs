@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use regex::Regex;
+use strum::VariantArray;
 
 use super::FilePermissions;
 use crate::config::error::{ConfigError, Problems};
@@ -177,7 +178,7 @@ fn scopes(names: Option<&[String]>, problems: &mut Problems) -> Scopes {
     names.iter().enumerate().fold(Scopes::NONE, |scopes, (at, name)| match Scope::parse(name) {
         Some(scope) => scopes.with(scope),
         None => {
-            let allowed = Scope::ALL.map(Scope::label).join(", ");
+            let allowed = Scope::VARIANTS.iter().map(|scope| scope.label()).collect::<Vec<_>>().join(", ");
             problems.not_allowed(format!("permissions.scopes[{at}]"), name, allowed);
             scopes
         }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+use strum::VariantArray;
 
 use crate::grants::clock;
 use crate::permissions::{Grant, Mode, Rules, State};
@@ -89,7 +90,7 @@ impl Access {
                 hint: reason.hint(),
             }
         };
-        let scopes: BTreeMap<_, _> = Scope::ALL.into_iter().map(|scope| (scope.label(), answer(scope))).collect();
+        let scopes: BTreeMap<_, _> = Scope::VARIANTS.iter().map(|scope| (scope.label(), answer(*scope))).collect();
         Self { vin, mode: mode(rules.mode), location_readable: scopes[Scope::VehicleLocation.label()].allowed, scopes }
     }
 }

@@ -1,6 +1,9 @@
 //! What was withheld, counted by field and action.
 
+use std::array;
+
 use metrics::{Counter, counter};
+use strum::{IntoStaticStr, VariantArray};
 
 use crate::config::rules::{Action, Mode};
 use crate::proto::vehicle_data::Field;
@@ -20,7 +23,8 @@ pub enum Subject {
 }
 
 /// What became of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum Outcome {
     /// It passed; only counted.
     Audit,
@@ -35,8 +39,6 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    const ALL: [Self; 5] = [Self::Audit, Self::Drop, Self::Invalid, Self::Coarsen, Self::Mask];
-
     /// What has no coordinates to round, and what nobody knows how to mark invalid, is dropped.
     fn possible(mode: Mode, action: Action) -> &'static [Self] {
         match (mode, action) {
@@ -47,16 +49,6 @@ impl Outcome {
             (Mode::Enforce, Action::Coarsen(_)) => &[Self::Drop, Self::Coarsen, Self::Mask],
         }
     }
-
-    fn label(self) -> &'static str {
-        match self {
-            Self::Audit => "audit",
-            Self::Drop => "drop",
-            Self::Invalid => "invalid",
-            Self::Coarsen => "coarsen",
-            Self::Mask => "mask",
-        }
-    }
 }
 
 /// Pre-labelled handles of `permission_withheld_total{field,action}`. `field` is the name of a field that
@@ -65,7 +57,7 @@ impl Outcome {
 pub struct Withheld {
     /// By field number, where its counters are.
     rows: Box<[u16; FIELD_COUNT]>,
-    counters: Box<[[Counter; Outcome::ALL.len()]]>,
+    counters: Box<[[Counter; Outcome::VARIANTS.len()]]>,
 }
 
 impl std::fmt::Debug for Withheld {
@@ -88,9 +80,11 @@ impl Withheld {
     pub fn register(mode: Mode, action: Action, enforced: Scopes) -> Self {
         let outcomes = Outcome::possible(mode, action);
         let counters_of = |field: &'static str| {
-            Outcome::ALL.map(|outcome| match outcomes.contains(&outcome) {
-                true => counter!(FAMILY, "field" => field, "action" => outcome.label()),
-                false => Counter::noop(),
+            array::from_fn(|at| match &Outcome::VARIANTS[at] {
+                outcome if outcomes.contains(outcome) => {
+                    counter!(FAMILY, "field" => field, "action" => <&str>::from(outcome))
+                }
+                _ => Counter::noop(),
             })
         };
         let mut counters: Vec<_> = FIXED.into_iter().map(counters_of).collect();
