@@ -79,7 +79,6 @@ impl DispatcherName {
     }
 }
 
-
 impl Dispatchers {
     /// How a dispatcher is treated.
     #[must_use]

@@ -135,6 +135,10 @@ enum Phase {
 /// Messages handled before other tasks get their turn.
 const MESSAGES_PER_POLL: usize = 64;
 
+/// Bytes of messages after which others get it earlier: the work for a message grows with its length, and the worst
+/// ones of a megabyte take tens of milliseconds. At most one message more than this is handled in one go.
+const BYTES_PER_POLL: usize = 256 * 1024;
+
 /// Buffers of a worker thread; borrowed for one poll.
 #[derive(Default)]
 struct Scratch {
@@ -261,7 +265,11 @@ impl<IO: Io> Session<IO> {
 
     /// Reads and handles messages, as long as nothing holds them back.
     fn poll_stream(&mut self, cx: &mut Context<'_>, now: Instant, scratch: &mut Scratch) -> Option<SessionEnd> {
+        let mut bytes = 0;
         for _ in 0..MESSAGES_PER_POLL {
+            if bytes >= BYTES_PER_POLL {
+                break;
+            }
             if !self.may_read(cx, now, scratch) {
                 self.silence.hold(now);
                 self.arm(self.silence.due(now, &self.pipeline.session));
@@ -281,6 +289,7 @@ impl<IO: Io> Session<IO> {
             self.silence.heard(now);
             match event {
                 Event::Binary(frame) => {
+                    bytes += frame.len();
                     let (buffer, replies) = (&mut scratch.record, &mut scratch.replies);
                     self.intake.message(frame, &mut Turn { pipeline: &self.pipeline, buffer, replies });
                 }

@@ -4,7 +4,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 
 use super::Io;
 use super::websocket::{Decoder, Event, Violation};
@@ -18,7 +18,7 @@ pub(super) struct Socket<IO> {
     early: Bytes,
     decoder: Decoder,
     /// Replies that the connection had no room for; empty on a healthy connection.
-    unsent: Vec<u8>,
+    unsent: BytesMut,
     /// The connection (its TLS session) holds bytes that the kernel had no room for.
     flushing: bool,
 }
@@ -39,7 +39,7 @@ const KEEP_SCRATCH: usize = 64 * 1024;
 
 impl<IO: Io> Socket<IO> {
     pub(super) fn new(io: IO, early: Bytes, config: &config::Session) -> Self {
-        Self { io, early, decoder: Decoder::new(config), unsent: Vec::new(), flushing: false }
+        Self { io, early, decoder: Decoder::new(config), unsent: BytesMut::new(), flushing: false }
     }
 
     /// The next thing that the peer sent, unmasked into `scratch`.
@@ -91,9 +91,10 @@ impl<IO: Io> Socket<IO> {
             self.unsent.extend_from_slice(replies);
             let mut unsent = std::mem::take(&mut self.unsent);
             let sent = self.write(cx, &unsent)?;
-            unsent.drain(..sent);
+            // The remainder stays where it is: a peer that takes little at a time costs no more than one that takes all.
+            unsent.advance(sent);
             // Gives the memory back once the peer has caught up.
-            self.unsent = if unsent.is_empty() { Vec::new() } else { unsent };
+            self.unsent = if unsent.is_empty() { BytesMut::new() } else { unsent };
         }
         replies.clear();
         if self.flushing {

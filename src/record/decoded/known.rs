@@ -15,44 +15,59 @@ use crate::work;
 /// number or by wire type. `None` when `bytes` is not protobuf.
 pub(super) fn fields(name: &str, bytes: &[u8]) -> Option<Vec<u8>> {
     let mut known = Vec::with_capacity(bytes.len());
-    copy_known(SCHEMA.get(name)?, bytes, &mut known)?;
+    SCHEMA.copy_known(*SCHEMA.places.get(name)?, bytes, &mut known)?;
     Some(known)
 }
 
-/// The fields of every message, by the message's full name.
-type Schema = HashMap<String, HashMap<u32, Field>>;
+/// The fields of every message.
+struct Schema {
+    /// Where a message is in `messages`, by its full name.
+    places: HashMap<String, usize>,
+    messages: Vec<Message>,
+}
+
+/// The fields of a message, each at its number.
+type Message = Vec<Option<Field>>;
 
 /// A field that the schema knows.
 struct Field {
     wire: WireType,
     /// A list of scalars; comes packed as well.
     packable: bool,
-    /// The full name of the message that it holds.
-    message: Option<String>,
+    /// Where the message is that it holds.
+    message: Option<usize>,
 }
 
 static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
     let files = FileDescriptorSet::decode(crate::proto::DESCRIPTORS).expect("the build wrote the descriptors");
-    let mut schema = Schema::new();
-    for file in files.file {
-        for message in &file.message_type {
-            add(&mut schema, file.package(), message);
-        }
+    let mut named = Vec::new();
+    for file in &files.file {
+        file.message_type.iter().for_each(|message| add(&mut named, file.package(), message));
     }
-    schema
+    let places = named.iter().enumerate().map(|(place, (name, _))| (name.clone(), place)).collect();
+    let messages = named.iter().map(|(_, message)| fields_of(message, &places)).collect();
+    Schema { places, messages }
 });
 
-fn add(schema: &mut Schema, scope: &str, message: &DescriptorProto) {
+/// Lists a message and those within it, by their full names.
+fn add<'a>(named: &mut Vec<(String, &'a DescriptorProto)>, scope: &str, message: &'a DescriptorProto) {
     let name = format!("{scope}.{}", message.name());
-    for nested in &message.nested_type {
-        add(schema, &name, nested);
+    message.nested_type.iter().for_each(|nested| add(named, &name, nested));
+    named.push((name, message));
+}
+
+fn fields_of(message: &DescriptorProto, places: &HashMap<String, usize>) -> Message {
+    let mut fields = Message::new();
+    for field in &message.field {
+        let number = usize::try_from(field.number()).expect("field numbers are positive");
+        fields.resize_with(fields.len().max(number + 1), || None);
+        fields[number] = Some(Field::new(field, places));
     }
-    let number = |field: &FieldDescriptorProto| u32::try_from(field.number()).expect("field numbers are positive");
-    schema.insert(name, message.field.iter().map(|field| (number(field), Field::new(field))).collect());
+    fields
 }
 
 impl Field {
-    fn new(field: &FieldDescriptorProto) -> Self {
+    fn new(field: &FieldDescriptorProto, places: &HashMap<String, usize>) -> Self {
         let wire = match field.r#type() {
             Type::Double | Type::Fixed64 | Type::Sfixed64 => WireType::SixtyFourBit,
             Type::Float | Type::Fixed32 | Type::Sfixed32 => WireType::ThirtyTwoBit,
@@ -63,8 +78,8 @@ impl Field {
         Self {
             wire,
             packable: field.label() == Label::Repeated && wire != WireType::LengthDelimited,
-            // Descriptors write it with a leading dot.
-            message: (field.r#type() == Type::Message).then(|| field.type_name()[1..].to_owned()),
+            // Descriptors write it with a leading dot, and have every message that they name.
+            message: (field.r#type() == Type::Message).then(|| places[&field.type_name()[1..]]),
         }
     }
 
@@ -73,30 +88,34 @@ impl Field {
     }
 }
 
-/// Recurses along the schema only, which is a few levels deep and has no cycles.
-fn copy_known(message: &HashMap<u32, Field>, mut bytes: &[u8], out: &mut Vec<u8>) -> Option<()> {
-    while !bytes.is_empty() {
-        work::took(1);
-        let start = bytes;
-        let (number, wire) = decode_key(&mut bytes).ok()?;
-        let content = content(number, wire, &mut bytes)?;
-        match message.get(&number).filter(|field| field.comes_as(wire)) {
-            Some(Field { message: Some(name), .. }) => {
-                let mut nested = Vec::with_capacity(content.len());
-                copy_known(SCHEMA.get(name)?, content, &mut nested)?;
-                encode_key(number, wire, out);
-                encode_varint(nested.len() as u64, out);
-                work::took(nested.len());
-                out.append(&mut nested);
+impl Schema {
+    /// Recurses along the schema only, which is a few levels deep and has no cycles.
+    fn copy_known(&self, message: usize, mut bytes: &[u8], out: &mut Vec<u8>) -> Option<()> {
+        let fields = &self.messages[message];
+        while !bytes.is_empty() {
+            work::took(1);
+            let start = bytes;
+            let (number, wire) = decode_key(&mut bytes).ok()?;
+            let content = content(number, wire, &mut bytes)?;
+            let known = fields.get(number as usize).and_then(Option::as_ref);
+            match known.filter(|field| field.comes_as(wire)) {
+                Some(Field { message: Some(message), .. }) => {
+                    let mut nested = Vec::with_capacity(content.len());
+                    self.copy_known(*message, content, &mut nested)?;
+                    encode_key(number, wire, out);
+                    encode_varint(nested.len() as u64, out);
+                    work::took(nested.len());
+                    out.append(&mut nested);
+                }
+                Some(_) => {
+                    work::took(content.len());
+                    out.extend_from_slice(&start[..start.len() - bytes.len()]);
+                }
+                None => {}
             }
-            Some(_) => {
-                work::took(content.len());
-                out.extend_from_slice(&start[..start.len() - bytes.len()]);
-            }
-            None => {}
         }
+        Some(())
     }
-    Some(())
 }
 
 /// Moves past the content of a field; returns it for length-delimited fields, else an empty slice.

@@ -1,12 +1,14 @@
 //! Bounds that keep a session from reading: what wakes it, and what becomes of peers that go meanwhile.
 
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 
 use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::SECOND;
-use super::site::Site;
+use super::site::{Site, record};
 use crate::config::InFlight;
 use crate::session::SessionEnd;
 use crate::session::websocket::close_code;
@@ -39,6 +41,41 @@ async fn reading_goes_on_when_the_peer_takes_its_replies() {
     }
     sent.await.unwrap().unwrap();
     assert!(start.elapsed() < 2 * SECOND, "no timer had to wake it: {:?}", start.elapsed());
+}
+
+/// Lets every other task that is ready have its turn, once.
+async fn turn_of_others() {
+    let mut had = false;
+    std::future::poll_fn(|cx| {
+        if std::mem::replace(&mut had, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn others_get_their_turn_between_great_messages_and_after_many_small_ones() {
+    for (bytes, messages, at_once) in [(100 << 10, 12, 3), (300 << 10, 4, 1), (10, 200, 64)] {
+        let site = Site::new(|_| {});
+        let frames: Vec<u8> = (0..messages).flat_map(|n| record("VIN", "VIN", &n.to_string(), bytes)).collect();
+        let _peer = site.connect_behind(&frames, "VIN", Uuid::new_v4());
+        // A task of its own, which takes turns with the session's.
+        let watched = tokio::spawn(async move {
+            let mut turns = Vec::new();
+            for _ in 0..messages {
+                let taken = site.sink.taken().len();
+                turn_of_others().await;
+                turns.push(site.sink.taken().len() - taken);
+            }
+            (turns, site.sink.taken().len())
+        });
+        let (turns, taken) = watched.await.unwrap();
+        assert_eq!(taken, messages, "nothing but its own waker had to wake the session: {turns:?}");
+        assert!(turns.iter().all(|taken| *taken <= at_once), "{turns:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

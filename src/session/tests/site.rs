@@ -113,6 +113,11 @@ impl Site {
 
     /// With an id, whose first bytes are the connection's place in the order of closing.
     pub(super) fn connect_as(&self, vin: &str, id: Uuid) -> Peer {
+        self.connect_behind(b"", vin, id)
+    }
+
+    /// With bytes that came in with the upgrade, all of which the first poll finds.
+    pub(super) fn connect_behind(&self, early: &[u8], vin: &str, id: Uuid) -> Peer {
         let (stream, server) = tokio::io::duplex(PIPE);
         let hung_up = Arc::new(AtomicBool::new(false));
         let pipe = Pipe { stream: BufReader::new(server), hung_up: Arc::clone(&hung_up) };
@@ -122,7 +127,7 @@ impl Site {
             network_interface: "".into(),
             client_version: "".into(),
         };
-        let session = Box::new(Session::new(Arc::clone(&self.pipeline), pipe, b"", origin, id));
+        let session = Box::new(Session::new(Arc::clone(&self.pipeline), pipe, early, origin, id));
         Peer { stream, session: tokio::spawn(session.run()), hung_up, vin: vin.to_owned() }
     }
 }
@@ -150,18 +155,7 @@ impl Peer {
 
     /// As [`Self::record`], from a sender that may be another one: then the answer is an error, at once.
     pub(super) fn record_of(&self, sender: &str, txid: &str, bytes: usize) -> Vec<u8> {
-        let text = value::Value::StringValue("x".repeat(bytes));
-        let data = vec![Datum { key: 32, value: Some(Value { value: Some(text) }) }];
-        let payload = Payload { data, vin: self.vin.clone(), ..Payload::default() }.encode_to_vec();
-        let sender = format!("vehicle_device.{sender}");
-        let envelope = Envelope {
-            txid: txid.as_bytes(),
-            topic: b"V",
-            sender_id: sender.as_bytes(),
-            created_at: 0,
-            payload: &payload,
-        };
-        client_frame(2, &message::encode(&envelope))
+        record(&self.vin, sender, txid, bytes)
     }
 
     pub(super) async fn pong(&mut self) {
@@ -217,6 +211,17 @@ impl Frame {
         let code = self.payload.first_chunk().filter(|_| self.opcode == 8)?;
         Some(u16::from_be_bytes(*code))
     }
+}
+
+/// A frame with a record of `vin`, from `sender`, that has about `bytes` bytes of text.
+pub(super) fn record(vin: &str, sender: &str, txid: &str, bytes: usize) -> Vec<u8> {
+    let text = value::Value::StringValue("x".repeat(bytes));
+    let data = vec![Datum { key: 32, value: Some(Value { value: Some(text) }) }];
+    let payload = Payload { data, vin: vin.to_owned(), ..Payload::default() }.encode_to_vec();
+    let sender = format!("vehicle_device.{sender}");
+    let envelope =
+        Envelope { txid: txid.as_bytes(), topic: b"V", sender_id: sender.as_bytes(), created_at: 0, payload: &payload };
+    client_frame(2, &message::encode(&envelope))
 }
 
 /// Masked with zeros.
