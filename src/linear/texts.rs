@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use prost::Message as _;
 
-use super::{PER_BYTE, assert_linear};
+use super::{PER_BYTE, assert_bounded, assert_linear};
 use crate::escape::escape;
 use crate::permissions::{Action, Filter, Mode, Permissions, Rules};
 use crate::proto::vehicle_alerts::{VehicleAlert, VehicleAlerts};
@@ -179,8 +179,10 @@ fn what_is_logged_or_rendered_of_a_text_is_linear() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(60))]
 
+    /// Whether hits fall on the one or the other half of what is repeated may change from one size to the next, and with
+    /// it what a byte costs. So what is held is the bound per byte, over so many bytes that a square would break it.
     #[test]
     fn pieces_of_forms_in_any_order_are_linear(
         begin in vec(piece(), 0..3),
@@ -188,10 +190,12 @@ proptest! {
         end in vec(piece(), 0..3),
     ) {
         let units: Vec<String> = units.iter().map(|unit| unit.concat()).collect();
-        assert_text_is_linear(|size| {
-            let middle: String = units.iter().map(|unit| repeated(unit, size / units.len())).collect();
-            [begin.concat(), middle, end.concat()].concat()
-        });
+        let middle: String = units.iter().map(|unit| repeated(unit, 8_000 / units.len())).collect();
+        let text = [begin.concat(), middle, end.concat()].concat();
+        for (place, record) in PLACES {
+            let (kind, payload) = record(&text);
+            assert_bounded(place, payload.len(), work::of(|| filtered(kind, &payload)));
+        }
     }
 }
 
