@@ -270,7 +270,7 @@ impl Consent {
         };
         let rules = config.rules.clone();
         let permissions = Arc::new(metrics.scope(|| Permissions::new(rules.clone())));
-        let authority = metrics.scope(|| Authority::open(config, Arc::clone(&permissions))).await?;
+        let authority = metrics.within(Authority::open(config, Arc::clone(&permissions))).await?;
         tracing::info!(activity = true, mode = ?rules.mode, action = ?rules.action, strict = rules.strict, "permissions_on");
         let (api, tls) = match door {
             None => (None, None),

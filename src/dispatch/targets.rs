@@ -1,7 +1,6 @@
 //! All dispatchers that the routes use: connected side by side, watched, closed together.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -97,9 +96,8 @@ impl Connecting {
 
     async fn dispatcher(self, name: DispatcherName) -> Result<Arc<dyn Dispatcher>, ConnectError> {
         let Self { dispatchers, topics, metrics } = self;
-        let mut connecting = std::pin::pin!(connect(name, &dispatchers, &topics));
-        // Each poll in the scope: a dispatcher may register metrics of its own wherever it likes.
-        std::future::poll_fn(|cx| metrics.scope(|| connecting.as_mut().poll(cx))).await
+        // A dispatcher may register metrics of its own wherever it likes.
+        metrics.within(connect(name, &dispatchers, &topics)).await
     }
 }
 

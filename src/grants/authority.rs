@@ -35,24 +35,17 @@ impl std::fmt::Debug for Authority {
 impl Authority {
     /// Opens the store. When the future is ready, all grants are loaded and in force in `permissions`.
     ///
-    /// Metrics are registered with the current recorder by the call itself, before the first `await`.
+    /// It registers metrics on the way: run it within a recorder (`Metrics::within`).
     ///
     /// # Errors
     /// [`OpenError`] names the file or topic and what is wrong with it.
-    pub fn open(
-        config: &config::Permissions,
-        permissions: Arc<Permissions>,
-    ) -> impl Future<Output = Result<Arc<Self>, OpenError>> + Send + use<> {
-        let ledger = audit(config).map(|audit| Arc::new(Ledger::new(permissions, config.max_stale, audit)));
-        let config = config.clone();
-        async move {
-            let ledger = ledger?;
-            let store = Store::open(&config, &ledger).await?;
-            // Four looks until the grants are lost.
-            let period = (config.max_stale / 4).clamp(Duration::from_millis(10), Duration::from_secs(1));
-            tokio::spawn(Ledger::watch(Arc::downgrade(&ledger), period));
-            Ok(Arc::new(Self { store, ledger }))
-        }
+    pub async fn open(config: &config::Permissions, permissions: Arc<Permissions>) -> Result<Arc<Self>, OpenError> {
+        let ledger = Arc::new(Ledger::new(permissions, config.max_stale, audit(config)?));
+        let store = Store::open(config, &ledger).await?;
+        // Four looks until the grants are lost.
+        let period = (config.max_stale / 4).clamp(Duration::from_millis(10), Duration::from_secs(1));
+        tokio::spawn(Ledger::watch(Arc::downgrade(&ledger), period));
+        Ok(Arc::new(Self { store, ledger }))
     }
 
     /// Makes one change: durable in the store and in force here when this returns.

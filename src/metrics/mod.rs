@@ -5,6 +5,8 @@ mod histogram;
 mod process;
 
 use std::fmt;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::{Mutex, PoisonError};
 
 use metrics_exporter_prometheus::PrometheusBuilder;
@@ -42,9 +44,16 @@ impl fmt::Debug for Metrics {
 }
 
 impl Metrics {
-    /// Runs `register`, whose `counter!`, `gauge!` and `histogram!` register here. Not across an `await`.
+    /// Runs `register`, whose `counter!`, `gauge!` and `histogram!` register here. Not across an `await`: see
+    /// [`Self::within`].
     pub fn scope<T>(&self, register: impl FnOnce() -> T) -> T {
         ::metrics::with_local_recorder(&self.recorder, register)
+    }
+
+    /// As [`Self::scope`], for a future: what it registers at any of its steps registers here, but not what it spawns.
+    pub async fn within<F: Future>(&self, register: F) -> F::Output {
+        let mut register = pin!(register);
+        poll_fn(|cx| self.scope(|| register.as_mut().poll(cx))).await
     }
 
     /// Calls `sample` before every rendering. A gauge that is set there, from the thing it measures,
@@ -87,6 +96,21 @@ mod tests {
         let (one, two) = (Metrics::default(), Metrics::default());
         one.scope(|| ::metrics::counter!("record_total")).increment(1);
         assert!(!two.render().contains("record_total"));
+    }
+
+    #[tokio::test]
+    async fn renders_what_a_future_registered_at_any_of_its_steps() {
+        let metrics = Metrics::default();
+        let register = async {
+            ::metrics::counter!("record_total", "record_type" => "V").increment(1);
+            tokio::task::yield_now().await;
+            ::metrics::counter!("record_total", "record_type" => "alerts").increment(2);
+        };
+        metrics.within(register).await;
+        let text = metrics.render();
+        for line in ["record_total{record_type=\"V\"} 1\n", "record_total{record_type=\"alerts\"} 2\n"] {
+            assert!(text.contains(line), "no {line:?}");
+        }
     }
 
     #[test]

@@ -96,7 +96,7 @@ async fn a_bad_file_changes_nothing_alarms_and_is_not_written_over() {
     let metrics = Metrics::default();
     let permissions = std::sync::Arc::new(Permissions::new(super::rules()));
     let config = configure(PermissionStore::File { path: path.clone() }, HOUR);
-    let opening = metrics.scope(|| Authority::open(&config, std::sync::Arc::clone(&permissions)));
+    let opening = metrics.within(Authority::open(&config, std::sync::Arc::clone(&permissions)));
     let instance = Instance { authority: opening.await.unwrap(), permissions };
     assert!(metrics.render().contains("permission_store_healthy 1"));
 

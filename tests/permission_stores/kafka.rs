@@ -37,6 +37,19 @@ fn admin(broker: &Broker) -> AdminClient<DefaultClientContext> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_store_counts_can_be_scraped() {
+    let config = config(Broker::shared(), "grants-counted");
+    let metrics = Metrics::default();
+    let permissions = Arc::new(Permissions::new(config.rules.clone()));
+    let _authority = metrics.within(Authority::open(&config, permissions)).await.unwrap();
+    let text = metrics.render();
+    for client in ["reader", "writer"] {
+        let line = format!("permission_client_replaced_total{{client=\"{client}\"}} 0\n");
+        assert!(text.contains(&line), "no {line:?} in\n{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_instances_share_one_log() {
     let broker = Broker::shared();
     let config = config(broker, "grants-shared");
@@ -201,7 +214,7 @@ async fn an_audits_producer_that_has_lost_kafka_is_replaced_and_its_records_arri
     config.audit_topic = Some("audit-lost".to_owned());
     let metrics = Metrics::default();
     let permissions = Arc::new(Permissions::new(config.rules.clone()));
-    let authority = metrics.scope(|| Authority::open(&config, permissions)).await.unwrap();
+    let authority = metrics.within(Authority::open(&config, permissions)).await.unwrap();
     let versions = || -> Vec<u64> {
         let value = |message: &Message| serde_json::from_slice::<serde_json::Value>(&message.payload).unwrap();
         broker.consume("audit-lost").iter().map(|message| value(message)["version"].as_u64().unwrap()).collect()
