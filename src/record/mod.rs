@@ -47,6 +47,7 @@ struct Inner {
     origin: Arc<Origin>,
     received: Received,
     json: OnceLock<Result<Box<[u8]>, json::JsonError>>,
+    held_bytes: OnceLock<usize>,
 }
 
 /// When a record reached this server, on both clocks.
@@ -88,6 +89,7 @@ impl Record {
             origin,
             received,
             json: OnceLock::new(),
+            held_bytes: OnceLock::new(),
         }))
     }
 
@@ -98,10 +100,15 @@ impl Record {
     }
 
     /// Memory that the record takes: payload, txid, the JSON form if it has been made, and what goes with them.
+    ///
+    /// Counted when first asked, and the same ever after: what is added to a bound must be what is taken from it, also
+    /// when a dispatcher makes the JSON form in between.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
-        let json = self.0.json.get().and_then(|json| json.as_ref().ok()).map_or(0, |json| json.len());
-        size_of::<Inner>() + self.0.bytes.len() + json
+        *self.0.held_bytes.get_or_init(|| {
+            let json = self.0.json.get().and_then(|json| json.as_ref().ok()).map_or(0, |json| json.len());
+            size_of::<Inner>() + self.0.bytes.len() + json
+        })
     }
 
     /// The record's type.
@@ -169,6 +176,23 @@ impl Record {
     /// When a value has no JSON form, such as a timestamp outside years 1 to 9999.
     pub fn json(&self) -> Result<&[u8], &json::JsonError> {
         self.0.json.get_or_init(|| json::render(self.0.kind, self.payload()).map(Into::into)).as_deref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_record_takes_does_not_change_while_it_is_on_its_way() {
+        let record = || Record::from_parts(RecordKind::V, b"", b"tx", fixture::origin("VIN"), fixture::received());
+        let late = record();
+        let counted = late.held_bytes();
+        let json = late.json().expect("a form").len();
+        assert_eq!(late.held_bytes(), counted);
+        let early = record();
+        early.json().expect("a form");
+        assert_eq!(early.held_bytes(), counted + json, "a form that is there from the start counts");
     }
 }
 
