@@ -75,6 +75,9 @@ impl Listener {
         tls: Arc<Tls>,
         pipeline: Arc<Pipeline>,
     ) -> Self {
+        if let Err(error) = tcp::configure(&tcp, &config) {
+            tracing::error!(%error, "tcp_options_not_set");
+        }
         let sessions = Arc::new(Semaphore::new(config.max_connections.min(Semaphore::MAX_PERMITS)));
         let shared = Shared {
             pending: pending(&config, descriptors, Arc::clone(&sessions)),

@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 use super::metrics::{Pending, Refusal};
 use super::upgrade::{self, Access, Upgrade, Upgraded};
-use super::{Shared, hello, tcp};
+use super::{Shared, hello};
 use crate::identity::{Identity, IdentityError};
 use crate::places::{Claim, Displaced, Place, Share};
 use crate::record::Origin;
@@ -60,7 +60,6 @@ async fn set_up(shared: &Arc<Shared>, tcp: TcpStream, peer: SocketAddr, place: P
 pub(super) type Refused = (Refusal, io::Error);
 
 async fn greet(shared: &Shared, tcp: TcpStream) -> Result<StartHandshake<TcpStream>, Refused> {
-    tcp::configure(&tcp, &shared.config).map_err(|error| (Refusal::Accept, error))?;
     within(shared.config.client_hello_timeout, Refusal::ClientHelloTimeout, hello::read(tcp)).await
 }
 
