@@ -309,7 +309,7 @@ async fn without_room_for_its_line_a_consent_is_refused_and_a_revocation_is_not(
     server.read_stderr();
     server.event_where("the line that is missing", PATIENCE, |event| event["audit_lines"] == 1).await;
     assert_eq!(api.grant(VIN).await["changed"], true, "there is room again");
-    assert_eq!(server.events("permission_changed").len(), 6);
+    server.events_become("permission_changed", 6).await;
 }
 
 #[test]

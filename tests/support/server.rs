@@ -192,6 +192,14 @@ impl Server {
         }
     }
 
+    /// Waits until there are `count` lines with this message; more are too many. A line comes after what it tells of:
+    /// the server writes it, and this process reads it, each in a thread of its own.
+    pub async fn events_become(&self, message: &str, count: usize) {
+        let enough = async || self.events(message).len() >= count;
+        super::wait::until(&format!("{count} lines {message}"), Duration::from_secs(10), enough).await;
+        assert_eq!(self.events(message).len(), count, "lines {message}");
+    }
+
     /// Waits for a log line of which `wanted` holds.
     pub async fn event_where(&self, what: &str, patience: Duration, wanted: impl Fn(&Value) -> bool) {
         let deadline = Instant::now() + patience;
