@@ -113,30 +113,28 @@ impl Vehicle<'_> {
 }
 
 fn write_tires(out: &mut String, tires: TireLocation) {
-    let flags = [
-        ("FrontLeft", tires.front_left),
-        ("FrontRight", tires.front_right),
-        ("RearLeft", tires.rear_left),
-        ("RearRight", tires.rear_right),
-    ];
-    text::flags(out, &flags);
+    text::flags!(out, {
+        "FrontLeft": tires.front_left,
+        "FrontRight": tires.front_right,
+        "RearLeft": tires.rear_left,
+        "RearRight": tires.rear_right,
+    });
 }
 
 /// A semi-truck's middle axle comes in the fields of a car's rear axle.
 fn write_semi_truck_tires(out: &mut String, tires: TireLocation) {
-    let flags = [
-        ("FrontLeft", tires.front_left),
-        ("FrontRight", tires.front_right),
-        ("SemiMiddleAxleLeft", tires.rear_left),
-        ("SemiMiddleAxleLeft2", tires.semi_middle_axle_left_2),
-        ("SemiMiddleAxleRight", tires.rear_right),
-        ("SemiMiddleAxleRight2", tires.semi_middle_axle_right_2),
-        ("SemiRearAxleLeft", tires.semi_rear_axle_left),
-        ("SemiRearAxleLeft2", tires.semi_rear_axle_left_2),
-        ("SemiRearAxleRight", tires.semi_rear_axle_right),
-        ("SemiRearAxleRight2", tires.semi_rear_axle_right_2),
-    ];
-    text::flags(out, &flags);
+    text::flags!(out, {
+        "FrontLeft": tires.front_left,
+        "FrontRight": tires.front_right,
+        "SemiMiddleAxleLeft": tires.rear_left,
+        "SemiMiddleAxleLeft2": tires.semi_middle_axle_left_2,
+        "SemiMiddleAxleRight": tires.rear_right,
+        "SemiMiddleAxleRight2": tires.semi_middle_axle_right_2,
+        "SemiRearAxleLeft": tires.semi_rear_axle_left,
+        "SemiRearAxleLeft2": tires.semi_rear_axle_left_2,
+        "SemiRearAxleRight": tires.semi_rear_axle_right,
+        "SemiRearAxleRight2": tires.semi_rear_axle_right_2,
+    });
 }
 
 fn write_alert(out: &mut String, alert: &VehicleAlert) {

@@ -129,31 +129,29 @@ pub(crate) fn write_location(out: &mut String, location: LocationValue) {
 }
 
 pub(crate) fn write_doors(out: &mut String, doors: Doors) {
-    let flags = [
-        ("DriverFront", doors.driver_front),
-        ("DriverRear", doors.driver_rear),
-        ("PassengerFront", doors.passenger_front),
-        ("PassengerRear", doors.passenger_rear),
-        ("TrunkFront", doors.trunk_front),
-        ("TrunkRear", doors.trunk_rear),
-    ];
-    text::flags(out, &flags);
+    text::flags!(out, {
+        "DriverFront": doors.driver_front,
+        "DriverRear": doors.driver_rear,
+        "PassengerFront": doors.passenger_front,
+        "PassengerRear": doors.passenger_rear,
+        "TrunkFront": doors.trunk_front,
+        "TrunkRear": doors.trunk_rear,
+    });
 }
 
 fn write_tires(out: &mut String, tires: TireLocation) {
-    let flags = [
-        ("frontLeft", tires.front_left),
-        ("frontRight", tires.front_right),
-        ("rearLeft", tires.rear_left),
-        ("rearRight", tires.rear_right),
-        ("semiMiddleAxleLeft2", tires.semi_middle_axle_left_2),
-        ("semiMiddleAxleRight2", tires.semi_middle_axle_right_2),
-        ("semiRearAxleLeft", tires.semi_rear_axle_left),
-        ("semiRearAxleRight", tires.semi_rear_axle_right),
-        ("semiRearAxleLeft2", tires.semi_rear_axle_left_2),
-        ("semiRearAxleRight2", tires.semi_rear_axle_right_2),
-    ];
-    text::flags(out, &flags);
+    text::flags!(out, {
+        "frontLeft": tires.front_left,
+        "frontRight": tires.front_right,
+        "rearLeft": tires.rear_left,
+        "rearRight": tires.rear_right,
+        "semiMiddleAxleLeft2": tires.semi_middle_axle_left_2,
+        "semiMiddleAxleRight2": tires.semi_middle_axle_right_2,
+        "semiRearAxleLeft": tires.semi_rear_axle_left,
+        "semiRearAxleRight": tires.semi_rear_axle_right,
+        "semiRearAxleLeft2": tires.semi_rear_axle_left_2,
+        "semiRearAxleRight2": tires.semi_rear_axle_right_2,
+    });
 }
 
 fn write_time(out: &mut String, time: Time) {

@@ -17,11 +17,14 @@ impl<'a> Object<'a> {
     }
 
     /// Begins a member; the caller writes its value to what this returns. `name` needs no escaping.
+    #[inline(always)]
+    #[allow(clippy::inline_always)] // names are constants: copying one is a few instructions where its length is known
     pub(crate) fn member(&mut self, name: &str) -> &mut String {
         self.member_with(|out| plain_string(out, name))
     }
 
     /// Begins a member whose name `write_name` writes, quotes and all.
+    #[inline]
     pub(crate) fn member_with(&mut self, write_name: impl FnOnce(&mut String)) -> &mut String {
         separate(self.out, &mut self.empty);
         write_name(self.out);
@@ -57,22 +60,27 @@ impl<'a> List<'a> {
     }
 }
 
+#[inline]
 fn separate(out: &mut String, empty: &mut bool) {
     if !std::mem::replace(empty, false) {
         out.push(',');
     }
 }
 
-/// An object of booleans.
-pub(crate) fn flags(out: &mut String, flags: &[(&str, bool)]) {
-    let mut object = Object::open(out);
-    for (name, set) in flags {
-        boolean(object.member(name), *set);
-    }
-    object.close();
+/// An object of booleans: pairs of a name, which needs no escaping, and a value. Each pair is one constant, because a
+/// message of a megabyte can have over a million of them written.
+macro_rules! flags {
+    ($out:expr, { $first:literal: $is_first:expr, $($name:literal: $is_set:expr),+ $(,)? }) => {{
+        let out: &mut String = $out;
+        out.push_str(if $is_first { concat!("{\"", $first, "\":true") } else { concat!("{\"", $first, "\":false") });
+        $(out.push_str(if $is_set { concat!(",\"", $name, "\":true") } else { concat!(",\"", $name, "\":false") });)+
+        out.push('}');
+    }};
 }
+pub(crate) use flags;
 
 /// A string that needs no escaping, such as a name of the schema.
+#[inline]
 pub(crate) fn plain_string(out: &mut String, text: &str) {
     out.push('"');
     out.push_str(text);
@@ -117,6 +125,9 @@ fn quoted(out: &mut String, text: &str, special: impl Fn(u8) -> bool) {
     out.push('"');
 }
 
+const HEX_DIGITS: &[u8; 16] = b"0123456789abcdef";
+
+/// All that is escaped by number is below U+10000.
 fn escape(out: &mut String, character: char) {
     match character {
         '"' => out.push_str("\\\""),
@@ -127,7 +138,9 @@ fn escape(out: &mut String, character: char) {
         '\r' => out.push_str("\\r"),
         '\t' => out.push_str("\\t"),
         '\0'..='\u{1f}' | '<' | '>' | '&' | '\u{7f}'..='\u{9f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
-            display(out, format_args!("\\u{:04x}", u32::from(character)));
+            out.push_str("\\u");
+            let digit = |shift: u32| HEX_DIGITS[(u32::from(character) >> shift & 0xf) as usize];
+            out.extend([12, 8, 4, 0].map(|shift| char::from(digit(shift))));
         }
         other => out.push(other),
     }
