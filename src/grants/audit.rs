@@ -6,32 +6,20 @@
 //! that is full, no consent is recorded any more, because its line could not be kept; a refusal is, because it must
 //! hold whatever the log does, and its line is counted as lost. The store has both.
 
+mod entry;
 #[cfg(feature = "kafka")]
 mod kafka;
 
 use std::fmt;
 use std::sync::Arc;
 
-use serde::Serialize;
-
+pub use entry::{AuditEntry, log};
 #[cfg(feature = "kafka")]
 pub use kafka::{Topic, TopicError};
 
-use super::{Entry, clock};
 #[cfg(feature = "kafka")]
 use crate::config;
-use crate::logging::{self, AUDIT_TARGET, Log};
-
-/// One change that has been made.
-#[derive(Clone, Debug)]
-pub struct AuditEntry {
-    /// The vehicle.
-    pub vin: String,
-    /// What it is now, since when, by whom.
-    pub entry: Entry,
-    /// "granted", "denied", or "removed" when the entry is gone.
-    pub state: &'static str,
-}
+use crate::logging::{self, Log};
 
 /// What is called for every change, after it is in force. It must not block.
 pub type Hook = Arc<dyn Fn(&AuditEntry) + Send + Sync>;
@@ -117,71 +105,13 @@ impl fmt::Debug for Audit {
     }
 }
 
-/// The log line of one change.
-pub fn log(entry: &AuditEntry) {
-    let form = Form::of(entry);
-    tracing::info!(
-        target: AUDIT_TARGET,
-        vin = form.vin,
-        scope = form.scope,
-        state = form.state,
-        since = form.since,
-        expires = form.expires,
-        version = form.version,
-        actor = form.actor,
-        from = form.from,
-        source = form.source,
-        "permission_changed"
-    );
-}
-
-/// What a record of the topic holds.
-#[derive(Serialize)]
-struct Form<'a> {
-    at: String,
-    vin: &'a str,
-    scope: &'static str,
-    state: &'static str,
-    since: String,
-    expires: Option<String>,
-    source: &'a str,
-    note: &'a str,
-    version: u64,
-    actor: &'a str,
-    from: &'a str,
-}
-
-impl<'a> Form<'a> {
-    fn of(audited: &'a AuditEntry) -> Self {
-        let Entry { at_ms, scope, grant, actor } = &audited.entry;
-        Self {
-            at: clock::rfc3339(*at_ms),
-            vin: &audited.vin,
-            scope: scope.label(),
-            state: audited.state,
-            since: clock::rfc3339(grant.since_ms),
-            expires: grant.expires_ms.map(clock::rfc3339),
-            source: &grant.source,
-            note: &grant.note,
-            version: grant.version,
-            actor: &actor.who,
-            from: &actor.from,
-        }
-    }
-}
-
-/// The value of the record of one change.
-#[cfg(any(feature = "kafka", test))]
-fn json(entry: &AuditEntry) -> Vec<u8> {
-    serde_json::to_vec(&Form::of(entry)).expect("texts and numbers only")
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
 
+    use super::entry::json;
     use super::*;
-    use crate::grants::Actor;
+    use crate::grants::change::{Actor, Entry};
     use crate::permissions::{Grant, State};
     use crate::scope::Scope;
 

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::audit::Audit;
 use super::change::{Change, ChangeError, Changed, Entry, ImportError, Imported};
-use super::ledger::{Health, Ledger};
-use super::store::{OpenError, Store, StoreError};
+use super::ledger::{Health, Ledger, Page};
+use super::store::Store;
+use super::store::error::{OpenError, StoreError};
 use crate::config;
 use crate::permissions::{Grant, Permissions, State};
 use crate::scope::Scope;
@@ -15,15 +16,6 @@ use crate::scope::Scope;
 pub struct Authority {
     store: Store,
     ledger: Arc<Ledger>,
-}
-
-/// A part of all vehicles, by VIN.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Page {
-    /// The vehicles and what their owners have said.
-    pub vehicles: Vec<(String, Vec<(Scope, Grant)>)>,
-    /// Where the next page begins (after this VIN); `None`: there is none.
-    pub next: Option<String>,
 }
 
 impl std::fmt::Debug for Authority {

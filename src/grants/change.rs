@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::clock::{self, rfc3339};
-use super::store::StoreError;
+use super::store::error::StoreError;
 use crate::permissions::{Grant, MAX_SKEW_MS, State};
 use crate::scope::Scope;
 
@@ -123,6 +123,13 @@ pub struct ImportError {
     /// Why.
     #[source]
     pub error: ChangeError,
+}
+
+impl ImportError {
+    /// The store has failed, so that nothing of the import was made.
+    pub(super) fn of_store(error: impl Into<StoreError>) -> Self {
+        Self { row: 0, error: error.into().into() }
+    }
 }
 
 /// A change that was decided about and is not made yet.

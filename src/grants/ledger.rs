@@ -17,8 +17,7 @@ use metrics::{Counter, Gauge, counter, gauge};
 use strum::VariantArray;
 
 use super::audit::{Admission, Audit, AuditEntry};
-use super::authority::Page;
-use super::change::Entry;
+use super::change::{Entry, Planned};
 use super::clock::now_ms;
 use crate::logging::RateLimited;
 use crate::permissions::{Grant, Grants, Permissions, State};
@@ -43,6 +42,15 @@ pub enum Health {
         /// Why it cannot.
         error: String,
     },
+}
+
+/// A part of all vehicles, by VIN.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// The vehicles and what their owners have said.
+    pub vehicles: Vec<(String, Vec<(Scope, Grant)>)>,
+    /// Where the next page begins (after this VIN); `None`: there is none.
+    pub next: Option<String>,
 }
 
 /// What is known. The stores tell it, and nobody else calls [`Permissions::replace`].
@@ -118,6 +126,15 @@ impl Ledger {
     /// Whether consents may be recorded: their lines must be kept. A refusal must hold whatever becomes of its line.
     pub(super) fn admits_consents(&self) -> bool {
         self.audit.has_room()
+    }
+
+    /// Puts what was committed into force and announces it. Also what was so already: another process may have made
+    /// it so a moment ago.
+    pub(super) fn enforce(&self, planned: &[Planned]) {
+        self.apply(planned.iter().map(|plan| (plan.vin.as_str(), plan.entry.scope, Some(plan.entry.grant.clone()))));
+        for plan in planned.iter().filter(|plan| plan.changed) {
+            self.announce(&plan.vin, &plan.entry);
+        }
     }
 
     /// A change that was made here, after the store has it and it is in force: one line and one count.

@@ -19,11 +19,12 @@ pub mod clock;
 pub mod document;
 mod ledger;
 mod store;
+mod written;
 
-pub use authority::{Authority, Page};
+pub use authority::Authority;
 pub use change::{Actor, Change, ChangeError, Changed, Entry, ImportError, Imported, Invalid};
-pub use ledger::Health;
-pub use store::{OpenError, StoreError};
+pub use ledger::{Health, Page};
+pub use store::error::{OpenError, StoreError};
 
 /// What can be told without opening anything of why the section could not be used.
 pub(crate) fn problems(section: &crate::config::Permissions) -> Vec<String> {

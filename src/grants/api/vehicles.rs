@@ -14,7 +14,8 @@ use super::Api;
 use super::access::Access;
 use super::refusal::Refusal;
 use super::request::{self, Entry, Parameters, Vehicle, Wish};
-use super::view::{AuditLine, EntryView, GrantView, VehicleView};
+use super::view::{AuditLine, EntryView, VehicleView};
+use crate::grants::written::WrittenGrant;
 use crate::grants::{Actor, ChangeError, clock, document};
 
 /// Longest body of a `PUT`, in bytes.
@@ -58,7 +59,7 @@ struct ChangedView {
     vin: String,
     scope: &'static str,
     changed: bool,
-    grant: GrantView,
+    grant: WrittenGrant,
     #[serde(skip_serializing_if = "Option::is_none")]
     audit_line: Option<AuditLine>,
 }
@@ -83,8 +84,8 @@ pub(super) async fn put(
     let changed = api.authority.change(change).await.map_err(|error| refuse(&error, precondition))?;
     let audit_line = AuditLine::unless_written(&api, changed.changed).await;
     let tag = format!("\"{}\"", changed.grant.version);
-    let view =
-        ChangedView { vin, scope: scope.label(), changed: changed.changed, grant: changed.grant.into(), audit_line };
+    let grant = WrittenGrant::from(&changed.grant);
+    let view = ChangedView { vin, scope: scope.label(), changed: changed.changed, grant, audit_line };
     Ok(([(ETAG, tag)], Json(view)).into_response())
 }
 

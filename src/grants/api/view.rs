@@ -5,45 +5,24 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::Api;
-use crate::grants::clock;
-use crate::grants::{Entry, Health};
+use crate::grants::written::WrittenGrant;
+use crate::grants::{Entry, Health, clock};
 use crate::permissions::Grant;
 use crate::scope::Scope;
-
-/// One entry.
-#[derive(Debug, Serialize)]
-pub(super) struct GrantView {
-    state: &'static str,
-    since: String,
-    expires: Option<String>,
-    source: String,
-    note: String,
-    version: u64,
-}
-
-impl From<Grant> for GrantView {
-    fn from(grant: Grant) -> Self {
-        Self {
-            state: grant.state.label(),
-            since: clock::rfc3339(grant.since_ms),
-            expires: grant.expires_ms.map(clock::rfc3339),
-            source: grant.source,
-            note: grant.note,
-            version: grant.version,
-        }
-    }
-}
 
 /// One vehicle with all of its entries.
 #[derive(Debug, Serialize)]
 pub(super) struct VehicleView {
     vin: String,
-    scopes: BTreeMap<&'static str, GrantView>,
+    scopes: BTreeMap<&'static str, WrittenGrant>,
 }
 
 impl VehicleView {
     pub(super) fn new(vin: String, entries: Vec<(Scope, Grant)>) -> Self {
-        Self { vin, scopes: entries.into_iter().map(|(scope, grant)| (scope.label(), grant.into())).collect() }
+        Self {
+            vin,
+            scopes: entries.into_iter().map(|(scope, grant)| (scope.label(), WrittenGrant::from(&grant))).collect(),
+        }
     }
 }
 
@@ -68,7 +47,7 @@ pub(super) struct EntryView {
     at: String,
     scope: &'static str,
     #[serde(flatten)]
-    grant: GrantView,
+    grant: WrittenGrant,
     actor: String,
     from: String,
 }
@@ -78,7 +57,7 @@ impl From<Entry> for EntryView {
         Self {
             at: clock::rfc3339(entry.at_ms),
             scope: entry.scope.label(),
-            grant: entry.grant.into(),
+            grant: WrittenGrant::from(&entry.grant),
             actor: entry.actor.who,
             from: entry.actor.from,
         }

@@ -19,7 +19,7 @@ use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
 
 use self::keeper::Keeper;
-use super::{AuditEntry, json};
+use super::entry::{AuditEntry, json};
 use crate::config::kafka_values;
 use crate::kafka::{self, Properties, Quiet};
 use crate::logging::AUDIT_TARGET;

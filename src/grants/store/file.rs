@@ -17,8 +17,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use super::error::{OpenError, StoreError};
 use super::recent::Recent;
-use super::{OpenError, StoreError, enforce, failed};
 use crate::grants::change::{self, Actor, Change, ChangeError, Entry, ImportError, Invalid, Planned};
 use crate::grants::clock::now_ms;
 use crate::grants::document::{self, DocumentError, Format, Row};
@@ -114,13 +114,13 @@ impl File {
         let mut state = self.state();
         self.refresh(&mut state);
         if let Some(problem) = state.problem.clone() {
-            return Err(failed(StoreError::BadFile { path: self.path.clone(), problem }));
+            return Err(ImportError::of_store(StoreError::BadFile { path: self.path.clone(), problem }));
         }
         let planned = change::plan(changes, now_ms(), |vin, scope| Ok(state.grants.get(vin, scope).cloned()))?;
         if planned.iter().any(|plan| plan.changed) {
             self.write(&mut state, &planned).map_err(|error| ImportError { row: 0, error })?;
         }
-        enforce(&self.ledger, &planned);
+        self.ledger.enforce(&planned);
         Ok(planned)
     }
 

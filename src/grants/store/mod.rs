@@ -3,6 +3,7 @@
 //! - keeps a change, then puts it into the ledger, before [`Store::commit`] returns,
 //! - looks at least once a second for what others have changed, and tells the ledger that it could.
 
+pub(super) mod error;
 mod file;
 #[cfg(feature = "kafka")]
 mod kafka;
@@ -10,64 +11,12 @@ mod recent;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
+use self::error::{OpenError, StoreError};
 use super::change::{Change, Entry, ImportError, Planned};
 use super::ledger::Ledger;
 use crate::config::{self, PermissionStore};
-
-/// Why the store cannot be used at start-up.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// The configuration or what it names is wrong; trying again does not help.
-    #[error("permission store: {0}")]
-    Misconfigured(String),
-    /// It does not answer.
-    #[error("permission store: {0}")]
-    Unavailable(String),
-}
-
-/// Why the store did not do something.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// The system refuses.
-    #[error("{path:?}: {source}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        source: std::io::Error,
-    },
-    /// Somebody has written what is no file of grants; writing over it would lose that.
-    #[error("{path:?} must be mended first: {problem}")]
-    BadFile {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        problem: String,
-    },
-    /// SQLite refuses.
-    #[cfg(feature = "sqlite")]
-    #[error("{path:?}: {source}")]
-    Sqlite {
-        /// The database.
-        path: PathBuf,
-        /// What it says.
-        source: rusqlite::Error,
-    },
-    /// Kafka does not answer or refuses.
-    #[error("topic {topic}: {problem}")]
-    Kafka {
-        /// The topic.
-        topic: String,
-        /// What is wrong.
-        problem: String,
-    },
-    /// The work ended before its time.
-    #[error("the server is stopping")]
-    Ended,
-}
 
 /// One of the stores.
 #[derive(Clone)]
@@ -128,7 +77,7 @@ impl Store {
 
     /// All or nothing, except with Kafka.
     pub(super) async fn commit(&self, changes: Vec<Change>) -> Result<Vec<Planned>, ImportError> {
-        let ended = || Err(ImportError { row: 0, error: StoreError::Ended.into() });
+        let ended = || Err(ImportError::of_store(StoreError::Ended));
         match self {
             Self::File(file) => {
                 let file = Arc::clone(file);
@@ -164,18 +113,4 @@ async fn blocking<T: Send + Sync + 'static>(
 ) -> Result<Arc<T>, OpenError> {
     let opened = tokio::task::spawn_blocking(open).await;
     opened.unwrap_or_else(|_| Err(OpenError::Unavailable(StoreError::Ended.to_string())))
-}
-
-/// Puts what was committed into force and announces it. Also what was so already: another process may have made
-/// it so a moment ago.
-fn enforce(ledger: &Ledger, planned: &[Planned]) {
-    ledger.apply(planned.iter().map(|plan| (plan.vin.as_str(), plan.entry.scope, Some(plan.entry.grant.clone()))));
-    for plan in planned.iter().filter(|plan| plan.changed) {
-        ledger.announce(&plan.vin, &plan.entry);
-    }
-}
-
-/// The error of a store, as the answer to an import.
-fn failed(error: impl Into<StoreError>) -> ImportError {
-    ImportError { row: 0, error: error.into().into() }
 }

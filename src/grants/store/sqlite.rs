@@ -16,7 +16,7 @@ use std::time::Duration;
 use rusqlite::types::Type;
 use rusqlite::{OptionalExtension, Row, Transaction, params};
 
-use super::{OpenError, StoreError, enforce, failed};
+use super::error::{OpenError, StoreError};
 use crate::grants::change::{self, Actor, Change, Entry, ImportError, Planned};
 use crate::grants::clock::now_ms;
 use crate::grants::ledger::Ledger;
@@ -103,17 +103,17 @@ impl Sqlite {
         let mut database = self.database();
         self.reopen_if_replaced(&mut database).map_err(|problem| {
             let source = io::Error::other(problem);
-            failed(StoreError::Io { path: self.path.clone(), source })
+            ImportError::of_store(StoreError::Io { path: self.path.clone(), source })
         })?;
         let sqlite = |source| self.failure(source);
-        let transaction = database.open.begin().map_err(|error| failed(sqlite(error)))?;
+        let transaction = database.open.begin().map_err(|error| ImportError::of_store(sqlite(error)))?;
         let planned = change::plan(changes, now_ms(), |vin, scope| entry(&transaction, vin, scope).map_err(sqlite))?;
         for plan in planned.iter().filter(|plan| plan.changed) {
-            write(&transaction, plan).map_err(|error| failed(sqlite(error)))?;
+            write(&transaction, plan).map_err(|error| ImportError::of_store(sqlite(error)))?;
         }
-        transaction.commit().map_err(|error| failed(sqlite(error)))?;
+        transaction.commit().map_err(|error| ImportError::of_store(sqlite(error)))?;
         // What others have changed before is read at the next look; these entries are newer.
-        enforce(&self.ledger, &planned);
+        self.ledger.enforce(&planned);
         Ok(planned)
     }
 

@@ -34,7 +34,7 @@ use tokio::sync::oneshot;
 use self::clients::{Clients, Writer};
 use self::log::Log;
 use self::topic::{CONFIRM_WITHIN, Reader};
-use super::{OpenError, StoreError, failed};
+use super::error::{OpenError, StoreError};
 use crate::config;
 use crate::grants::change::{self, Change, Entry, ImportError, Planned};
 use crate::grants::clock::now_ms;
@@ -93,13 +93,13 @@ impl Kafka {
     /// Those that are confirmed are in force when this returns, also if others fail.
     pub(super) async fn commit(&self, changes: &[Change]) -> Result<Vec<Planned>, ImportError> {
         let _one_at_a_time = self.writing.lock().await;
-        self.read_to_the_end().await.map_err(failed)?;
+        self.read_to_the_end().await.map_err(ImportError::of_store)?;
         let grants = self.log.ledger().grants();
         let planned = change::plan(changes, now_ms(), |vin, scope| Ok(grants.get(vin, scope).cloned()))?;
-        let producer = self.clients.writer().map_err(|error| failed(self.failure(blame(&error))))?;
+        let producer = self.clients.writer().map_err(|error| ImportError::of_store(self.failure(blame(&error))))?;
         // Many at a time, but not more than the client's queue has room for.
         for batch in planned.chunks(1000) {
-            self.write(&producer, batch).await.map_err(failed)?;
+            self.write(&producer, batch).await.map_err(ImportError::of_store)?;
         }
         Ok(planned)
     }

@@ -9,7 +9,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::types::RDKafkaErrorCode;
 
 use crate::config::{Kafka, kafka_values};
-use crate::grants::store::OpenError;
+use crate::grants::store::error::OpenError;
 use crate::kafka::{self, Quiet};
 
 /// Reads the topic.

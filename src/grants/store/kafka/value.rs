@@ -8,20 +8,16 @@
 use serde::{Deserialize, Serialize};
 
 use crate::grants::change::{Actor, Entry};
-use crate::grants::clock::{parse_rfc3339, rfc3339};
-use crate::permissions::{Grant, State};
+use crate::grants::clock::rfc3339;
+use crate::grants::written::{WrittenGrant, time};
 use crate::scope::Scope;
 
 #[derive(Serialize, Deserialize)]
 struct Message {
     vin: String,
     scope: String,
-    state: String,
-    since: String,
-    expires: Option<String>,
-    source: String,
-    note: String,
-    version: u64,
+    #[serde(flatten)]
+    grant: WrittenGrant,
     at: String,
     actor: Who,
 }
@@ -47,12 +43,7 @@ pub(super) fn value(vin: &str, entry: &Entry) -> Vec<u8> {
     let message = Message {
         vin: vin.to_owned(),
         scope: scope.label().to_owned(),
-        state: grant.state.label().to_owned(),
-        since: rfc3339(grant.since_ms),
-        expires: grant.expires_ms.map(rfc3339),
-        source: grant.source.clone(),
-        note: grant.note.clone(),
-        version: grant.version,
+        grant: grant.into(),
         at: rfc3339(*at_ms),
         actor: Who { who: actor.who.clone(), from: actor.from.clone() },
     };
@@ -65,23 +56,14 @@ pub(super) fn parse_value(vin: &str, scope: Scope, value: &[u8]) -> Result<Entry
     if message.vin != vin || message.scope != scope.label() {
         return Err("vin and scope are not those of the key".to_owned());
     }
-    let time = |text: &str| parse_rfc3339(text).ok_or_else(|| format!("{text:?} is not an RFC 3339 time"));
-    let state = State::parse(&message.state).ok_or_else(|| format!("unknown state {:?}", message.state))?;
-    let grant = Grant {
-        state,
-        since_ms: time(&message.since)?,
-        expires_ms: message.expires.as_deref().map(time).transpose()?,
-        source: message.source,
-        note: message.note,
-        version: message.version,
-    };
     let actor = Actor { who: message.actor.who, from: message.actor.from };
-    Ok(Entry { at_ms: time(&message.at)?, scope, grant, actor })
+    Ok(Entry { at_ms: time(&message.at)?, scope, grant: message.grant.read()?, actor })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::permissions::{Grant, State};
 
     #[test]
     fn reads_what_it_writes_and_nothing_else() {
