@@ -1,10 +1,11 @@
 //! A dispatcher that the server does not wait for at the start.
 
 use std::future::Future;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 
 use super::{ConnectError, Dispatcher, Full, Health, Outbox, Receipt};
@@ -74,7 +75,7 @@ impl Shared {
 
     fn failed(&self, error: &ConnectError) {
         tracing::warn!(%error, "dispatcher_not_connected");
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = format!("not connected: {error}");
+        *self.trouble.lock() = format!("not connected: {error}");
     }
 }
 
@@ -97,13 +98,13 @@ impl Dispatcher for Late {
     fn health(&self) -> Health {
         match self.up() {
             Some(dispatcher) => dispatcher.health(),
-            None => Health::Unhealthy(self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()),
+            None => Health::Unhealthy(self.shared.trouble.lock().clone()),
         }
     }
 
     fn close(&self, deadline: Instant) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            if let Some(connecting) = self.connecting.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            if let Some(connecting) = self.connecting.lock().take() {
                 connecting.abort();
             }
             if let Some(dispatcher) = self.up() {
@@ -115,7 +116,7 @@ impl Dispatcher for Late {
 
 impl Drop for Late {
     fn drop(&mut self) {
-        if let Some(connecting) = self.connecting.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        if let Some(connecting) = self.connecting.lock().take() {
             connecting.abort();
         }
     }

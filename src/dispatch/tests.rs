@@ -1,10 +1,11 @@
 //! Routes over dispatchers that are full, or not there yet.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
 
 use super::*;
 use crate::config::{InFlight, WhenFull};
@@ -25,7 +26,7 @@ impl Hoard {
     }
 
     fn held(&self) -> usize {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.held.lock().len()
     }
 }
 
@@ -36,7 +37,7 @@ impl Dispatcher for Hoard {
 
     fn dispatch(&self, _: &Record, receipt: Receipt) -> Result<(), Full> {
         let receipt = self.outbox.enter(receipt)?;
-        self.held.lock().unwrap_or_else(PoisonError::into_inner).push(receipt);
+        self.held.lock().push(receipt);
         Ok(())
     }
 
@@ -84,7 +85,7 @@ fn a_full_dispatcher_that_an_ack_depends_on_holds_the_record_back() {
     route.dispatch(&record("a"), Some(&outlet)).expect("room");
     let blocked = route.dispatch(&record("b"), Some(&outlet)).expect_err("no room");
     assert_eq!(route.blocked_at(&blocked).name(), DispatcherName::Kafka);
-    decider.held.lock().unwrap().clear();
+    decider.held.lock().clear();
     route.resume(blocked, Some(&outlet)).expect("room again");
     assert_eq!((decider.held(), optional.held()), (1, 2));
 }

@@ -10,10 +10,11 @@
 use std::array;
 use std::collections::BTreeSet;
 use std::ops::Bound;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use metrics::{Counter, Gauge, counter, gauge};
+use parking_lot::{Mutex, MutexGuard};
 use strum::VariantArray;
 
 use super::audit::{Admission, Audit, AuditEntry};
@@ -255,7 +256,7 @@ impl Ledger {
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock()
     }
 }
 
@@ -367,7 +368,7 @@ mod tests {
 
     impl Write for Lines {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
+            self.0.lock().write(bytes)
         }
 
         fn flush(&mut self) -> std::io::Result<()> {
@@ -433,7 +434,7 @@ mod tests {
         let writer = lines.clone();
         let subscriber = tracing_subscriber::fmt().json().with_writer(move || writer.clone()).finish();
         tracing::subscriber::with_default(subscriber, || ledger.announce("VIN1", &entry()));
-        let line: serde_json::Value = serde_json::from_slice(&lines.0.lock().unwrap()).unwrap();
+        let line: serde_json::Value = serde_json::from_slice(&lines.0.lock()).unwrap();
         assert_eq!(line["target"], "fleet_telemetry::audit");
         let expected = serde_json::json!({
             "message": "permission_changed", "vin": "VIN1", "scope": "media", "state": "granted",

@@ -1,9 +1,9 @@
 //! A fresh client, to find out whether Kafka would serve one: at start, and while the producer at hand reaches nobody.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use rdkafka::ClientConfig;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -101,11 +101,11 @@ struct Witness {
 
 impl Witness {
     fn last_problem(&self) -> Option<String> {
-        self.last_problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.last_problem.lock().clone()
     }
 
     fn note(&self, problem: String) {
-        *self.last_problem.lock().unwrap_or_else(PoisonError::into_inner) = Some(problem);
+        *self.last_problem.lock() = Some(problem);
     }
 }
 

@@ -1,7 +1,7 @@
 //! From the request on a fresh TLS connection to a WebSocket, or to a plain answer.
 
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
 use sha1::{Digest, Sha1};
 use tokio::io::{AsyncRead, AsyncWrite};
 use uuid::Uuid;
@@ -103,7 +104,7 @@ where
         .serve_connection(TokioIo::new(io), service)
         .without_shutdown()
         .await?;
-    let accepted = accepted.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let accepted = accepted.lock().take();
     Ok(match accepted {
         Some(upgrade) => Upgraded::WebSocket(parts.io.into_inner(), parts.read_buf, upgrade),
         None => Upgraded::Answered,
@@ -123,7 +124,7 @@ fn answer<B>(request: &Request<B>, access: Access, accepted: &Slot) -> Response<
     }
     match accept_key(request) {
         Ok(key) => {
-            *accepted.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(Upgrade::of(request.headers())));
+            *accepted.lock() = Some(Box::new(Upgrade::of(request.headers())));
             let mut response = Response::new(Full::default());
             *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
             let headers = response.headers_mut();
@@ -217,7 +218,7 @@ mod tests {
     fn answered(request: &Request<()>, access: Access) -> (StatusCode, bool) {
         let slot = Mutex::new(None);
         let response = answer(request, access, &slot);
-        (response.status(), slot.into_inner().unwrap().is_some())
+        (response.status(), slot.into_inner().is_some())
     }
 
     #[test]

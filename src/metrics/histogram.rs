@@ -5,11 +5,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use metrics::{Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 use metrics_exporter_prometheus::PrometheusRecorder;
+use parking_lot::{Mutex, MutexGuard};
 
 /// Upper bounds of the buckets, in seconds: from a commit in memory to a broker that is gone.
 const BOUNDS: [f64; 18] =
@@ -66,7 +67,7 @@ impl WithHistograms {
 
     /// A std mutex: held to register and to render.
     fn families(&self) -> MutexGuard<'_, BTreeMap<KeyName, Family>> {
-        self.families.lock().unwrap_or_else(PoisonError::into_inner)
+        self.families.lock()
     }
 }
 

@@ -7,9 +7,9 @@ mod process;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::sync::{Mutex, PoisonError};
 
 use metrics_exporter_prometheus::PrometheusBuilder;
+use parking_lot::Mutex;
 
 use histogram::WithHistograms;
 use process::Process;
@@ -59,7 +59,7 @@ impl Metrics {
     /// Calls `sample` before every rendering. A gauge that is set there, from the thing it measures,
     /// cannot drift as one that is incremented and decremented can.
     pub fn on_scrape(&self, sample: OnScrape) {
-        self.on_scrape.lock().unwrap_or_else(PoisonError::into_inner).push(sample);
+        self.on_scrape.lock().push(sample);
     }
 
     /// All metrics in the Prometheus text form. Reads `/proc`: some tens of microseconds.
@@ -67,7 +67,7 @@ impl Metrics {
     pub fn render(&self) -> String {
         self.process.sample();
         self.scope(|| {
-            for sample in &*self.on_scrape.lock().unwrap_or_else(PoisonError::into_inner) {
+            for sample in &*self.on_scrape.lock() {
                 sample();
             }
         });

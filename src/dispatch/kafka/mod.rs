@@ -36,12 +36,13 @@ mod shared;
 mod standing;
 pub(crate) mod trial;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
 use arc_swap::ArcSwapOption;
 use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
 use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, BaseRecord};
@@ -146,7 +147,7 @@ impl Kafka {
 
     /// Asks the poller to end by `deadline`; the thread to wait for, unless somebody already does.
     fn end(&self, deadline: Instant) -> Option<JoinHandle<()>> {
-        let poller = self.poller.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let poller = self.poller.lock().take();
         if poller.is_some() {
             self.shared.close(deadline);
         }

@@ -1,7 +1,6 @@
 //! Records that came back without an outcome, and their second way out.
 
-use std::sync::{Mutex, PoisonError};
-
+use parking_lot::Mutex;
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Message, OwnedMessage};
 use rdkafka::producer::BaseRecord;
@@ -78,7 +77,7 @@ impl Kept {
         std::mem::take(&mut *self.lock())
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Unsettled>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> parking_lot::MutexGuard<'_, Vec<Unsettled>> {
+        self.0.lock()
     }
 }

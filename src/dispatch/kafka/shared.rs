@@ -1,9 +1,10 @@
 //! What sessions, the poller and the callbacks of every producer share, and what they know of Kafka's health.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
+use parking_lot::{Mutex, MutexGuard};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::resend::Kept;
@@ -187,7 +188,7 @@ impl Shared {
     }
 
     fn words(&self) -> MutexGuard<'_, Words> {
-        self.words.lock().unwrap_or_else(PoisonError::into_inner)
+        self.words.lock()
     }
 }
 

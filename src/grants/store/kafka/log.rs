@@ -1,10 +1,11 @@
 //! The topic as this instance has read it.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use rdkafka::message::{BorrowedMessage, Message as _};
 use tokio::sync::watch;
 
@@ -187,7 +188,7 @@ impl Log {
     }
 
     fn read(&self) -> MutexGuard<'_, Read> {
-        self.read.lock().unwrap_or_else(PoisonError::into_inner)
+        self.read.lock()
     }
 }
 
