@@ -2,8 +2,9 @@
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::Poll;
+use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -42,46 +43,73 @@ impl Row {
     }
 }
 
-/// Bounds the handshakes that are computed, or in line for a worker. One that waits for its peer holds no turn, so
-/// that nobody who is slow keeps others waiting; and however many come at once, sessions wait for these few at most.
+/// A peer that answers within this keeps its turn meanwhile.
+const PROMPT: Duration = Duration::from_millis(50);
+
+/// Bounds the handshakes that are computed, or in line for a worker; however many come at once, sessions wait for these
+/// few at most.
+///
+/// A peer that answers promptly keeps its turn, so that of many that come at once the first are done before the last
+/// begin: all of them half done at the same time would take more memory, and more time, since none of it would stay in
+/// the caches. Whoever is slower has no turn while it is waited for, and does not stand behind those that have not begun,
+/// so that nobody keeps others waiting for more than [`PROMPT`].
 #[derive(Debug)]
-pub(super) struct Turns(Semaphore);
+pub(super) struct Turns {
+    first_steps: Semaphore,
+    other_steps: Semaphore,
+}
 
 impl Turns {
     pub(super) fn new(limit: usize) -> Self {
-        Self(Semaphore::new(limit.min(Semaphore::MAX_PERMITS)))
+        let line = || Semaphore::new(limit.min(Semaphore::MAX_PERMITS));
+        Self { first_steps: line(), other_steps: line() }
     }
 
     /// Starts work and polls it to its end, each time in a turn. The claim of `place` is firm from one wake-up of the
-    /// work to the end of the turn that it brings, and fair otherwise.
+    /// work to the end of the step that it brings, and fair otherwise.
     pub(super) async fn compute<W>(&self, place: &Place, start: impl FnOnce() -> W) -> W::Output
     where
         W: Future + Unpin,
     {
-        let mut turn = self.next(place).await;
+        let mut turn = Some(next(&self.first_steps, place).await);
         let mut work = start();
+        let mut is_prompt = true;
         loop {
             let step = poll_fn(|cx| Poll::Ready(Pin::new(&mut work).poll(cx))).await;
-            drop(turn);
             place.claim(Claim::Fair);
-            match step {
-                Poll::Ready(output) => return output,
-                Poll::Pending => woken().await,
+            if let Poll::Ready(output) = step {
+                return output;
             }
-            turn = self.next(place).await;
+            if is_prompt {
+                is_prompt = woken_within(PROMPT).await;
+            } else {
+                drop(turn.take());
+                woken().await;
+            }
+            if is_prompt {
+                place.claim(Claim::Firm);
+                step_back().await;
+            } else {
+                drop(turn.take());
+                turn = Some(next(&self.other_steps, place).await);
+            }
         }
     }
+}
 
-    async fn next(&self, place: &Place) -> SemaphorePermit<'_> {
-        place.claim(Claim::Firm);
-        let turn = self.0.acquire().await.expect("the semaphore is never closed");
-        // Whoever is ready goes first, sessions above all. Without this a thousand clients that come at once would all
-        // find a turn free, one after the other, before any session is polled.
-        if Row::must_step_back() {
-            tokio::task::yield_now().await;
-            Row::has_stepped_back();
-        }
-        turn
+async fn next<'a>(line: &'a Semaphore, place: &Place) -> SemaphorePermit<'a> {
+    place.claim(Claim::Firm);
+    let turn = line.acquire().await.expect("the semaphore is never closed");
+    step_back().await;
+    turn
+}
+
+/// Whoever is ready goes first, sessions above all. Without this a thousand clients that come at once would all find a
+/// turn free, one after the other, before any session is polled.
+async fn step_back() {
+    if Row::must_step_back() {
+        tokio::task::yield_now().await;
+        Row::has_stepped_back();
     }
 }
 
@@ -91,12 +119,23 @@ async fn woken() {
     poll_fn(|_| if std::mem::replace(&mut polled, true) { Poll::Ready(()) } else { Poll::Pending }).await;
 }
 
+/// Ready when the task is polled again, at the latest after `limit`; whether that was before. At the limit, both may
+/// have come about.
+async fn woken_within(limit: Duration) -> bool {
+    let mut limit = pin!(tokio::time::sleep(limit));
+    let mut polled = false;
+    poll_fn(|cx| match (limit.as_mut().poll(cx), std::mem::replace(&mut polled, true)) {
+        (Poll::Pending, false) => Poll::Pending,
+        (is_over, _) => Poll::Ready(is_over.is_pending()),
+    })
+    .await
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::IpAddr;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::time::Duration;
 
     use tokio::sync::oneshot;
 
@@ -126,6 +165,30 @@ mod tests {
         }
         answer.send(()).unwrap();
         assert_eq!(tokio::time::timeout(PATIENCE, slow).await.unwrap().unwrap(), Ok(()));
+    }
+
+    #[tokio::test]
+    async fn one_that_has_begun_does_not_stand_behind_those_that_have_not() {
+        let turns = Arc::new(Turns::new(1));
+        let begun = Arc::new(AtomicUsize::new(0));
+        let (answer, waits) = oneshot::channel::<()>();
+        let first = tokio::spawn({
+            let turns = Arc::clone(&turns);
+            async move { turns.compute(&place(), || waits).await }
+        });
+        tokio::task::yield_now().await;
+        for _ in 0..1000 {
+            let (turns, begun) = (Arc::clone(&turns), Arc::clone(&begun));
+            let start = move || {
+                begun.fetch_add(1, Ordering::Relaxed);
+                std::future::ready(())
+            };
+            tokio::spawn(async move { turns.compute(&place(), start).await });
+        }
+        answer.send(()).unwrap();
+        assert_eq!(tokio::time::timeout(PATIENCE, first).await.unwrap().unwrap(), Ok(()));
+        let before = begun.load(Ordering::Relaxed);
+        assert!(before < 500, "{before} of 1000 began before");
     }
 
     #[tokio::test]
