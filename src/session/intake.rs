@@ -24,7 +24,8 @@ pub struct Intake {
     unsettled: InFlight,
     /// The record that a full dispatcher did not take; nothing is read until it is gone.
     parked: Option<Parked>,
-    limiter: Option<(RateLimiter, OverLimit)>,
+    /// Boxed, since most servers limit no rates.
+    limiter: Option<Box<(RateLimiter, OverLimit)>>,
     /// Of the vehicle's grants.
     seen: Seen,
     bytes: Bytes,
@@ -97,7 +98,7 @@ impl Intake {
             outlet: Arc::default(),
             unsettled: InFlight::default(),
             parked: None,
-            limiter: rate_limit.map(|limit| (RateLimiter::new(limit), limit.over_limit)),
+            limiter: rate_limit.map(|limit| Box::new((RateLimiter::new(limit), limit.over_limit))),
             seen: Seen::default(),
             bytes: Bytes::default(),
         }
@@ -140,7 +141,7 @@ impl Intake {
 
     /// Until when nothing may be read because of the rate limit.
     pub(super) fn rate_limited_until(&self, now: Instant) -> Option<Instant> {
-        match &self.limiter {
+        match self.limiter.as_deref() {
             Some((limiter, OverLimit::BackPressure)) => limiter.room(now).err(),
             _ => None,
         }
@@ -319,7 +320,7 @@ impl Intake {
 
     /// Counts a message; false when it is over the limit and to be dropped.
     fn within_rate_limit(&mut self, kind: RecordKind, now: Instant, metrics: &SessionMetrics) -> bool {
-        let Some((limiter, over_limit)) = &mut self.limiter else { return true };
+        let Some((limiter, over_limit)) = self.limiter.as_deref_mut() else { return true };
         if limiter.accept(now).is_ok() {
             return true;
         }
