@@ -77,25 +77,34 @@ fn error_vtable_at(txid_len: usize) -> usize {
     (txid_end + 2).next_multiple_of(4) - 2
 }
 
+/// The first 44 bytes and the empty message id; zeros where a reply has something of its own.
+const HEAD: [u8; TOPIC_AT] = [
+    20, 0, 0, 0, 0, 0, // root offset
+    14, 0, 24, 0, 20, 0, 16, 0, 15, 0, 8, 0, 4, 0, // vtable
+    14, 0, 0, 0, 20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 16, 0, 0, 0, 0, 0, 0, 0, // table
+    0, 0, 0, 0, 0, 0, 0, 0, // message id
+];
+
+/// Where [`HEAD`] says where the message is, which type it has, and where the txid is.
+const MESSAGE_OFFSET: usize = 28;
+const MESSAGE_TYPE: usize = 35;
+const TXID_OFFSET: usize = 40;
+
 /// The first 44 bytes and the empty message id. `message` is the position of what the union points at.
 fn envelope(out: &mut Vec<u8>, message_type: u8, message: usize, topic_len: usize) {
-    out.extend_from_slice(&[20, 0, 0, 0, 0, 0]);
-    out.extend_from_slice(&[14, 0, 24, 0, 20, 0, 16, 0, 15, 0, 8, 0, 4, 0]);
-    word(out, 14);
-    word(out, 20);
-    word(out, message - 28);
-    out.extend_from_slice(&[0, 0, 0, message_type]);
-    word(out, 16);
-    word(out, 12 + vector_len(topic_len));
-    vector(out, b"");
+    let mut head = HEAD;
+    head[MESSAGE_OFFSET..][..4].copy_from_slice(&word_of(message - MESSAGE_OFFSET));
+    head[MESSAGE_TYPE] = message_type;
+    head[TXID_OFFSET..][..4].copy_from_slice(&word_of(12 + vector_len(topic_len)));
+    out.extend_from_slice(&head);
 }
 
 /// A byte vector on the wire: length word, bytes, NUL, padding to a multiple of four.
 fn vector(out: &mut Vec<u8>, bytes: &[u8]) {
-    let end = out.len() + vector_len(bytes.len());
+    let padding = vector_len(bytes.len()) - 4 - bytes.len();
     word(out, bytes.len());
     out.extend_from_slice(bytes);
-    out.resize(end, 0);
+    out.extend_from_slice(&[0; 4][..padding]);
 }
 
 fn vector_len(len: usize) -> usize {
@@ -103,8 +112,11 @@ fn vector_len(len: usize) -> usize {
 }
 
 fn word(out: &mut Vec<u8>, value: usize) {
-    let value = u32::try_from(value).expect("replies repeat parts of a frame, far below 4 GiB");
-    out.extend_from_slice(&value.to_le_bytes());
+    out.extend_from_slice(&word_of(value));
+}
+
+fn word_of(value: usize) -> [u8; 4] {
+    u32::try_from(value).expect("replies repeat parts of a frame, far below 4 GiB").to_le_bytes()
 }
 
 #[cfg(test)]

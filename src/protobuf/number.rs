@@ -51,15 +51,15 @@ fn token_len(text: &[u8]) -> usize {
         return token.len;
     }
     let is_hex = token.accept(b"0") && token.accept(b"xX");
-    let (digits, exponent): (&[u8], &[u8]) =
-        if is_hex { (b"0123456789aAbBcCdDeEfF_", b"pP") } else { (b"0123456789_", b"eEpP") };
-    token.accept_all(digits);
+    let is_digit = |byte: u8| byte.is_ascii_digit() || byte == b'_' || is_hex && byte.is_ascii_hexdigit();
+    let exponent: &[u8] = if is_hex { b"pP" } else { b"eEpP" };
+    token.accept_all(is_digit);
     if token.accept(b".") {
-        token.accept_all(digits);
+        token.accept_all(is_digit);
     }
     if token.accept(exponent) {
         token.accept(b"+-");
-        token.accept_all(b"0123456789_");
+        token.accept_all(|byte| byte.is_ascii_digit() || byte == b'_');
     }
     token.len
 }
@@ -76,8 +76,8 @@ impl Token<'_> {
         accepted
     }
 
-    fn accept_all(&mut self, any_of: &[u8]) {
-        while self.accept(any_of) {}
+    fn accept_all(&mut self, accepts: impl Fn(u8) -> bool) {
+        self.len += self.text[self.len..].iter().take_while(|byte| accepts(**byte)).count();
     }
 }
 

@@ -11,7 +11,7 @@ use crate::proto::vehicle_data::{Field, Payload, TireLocation};
 use crate::proto::vehicle_error::VehicleError;
 use crate::record::Decoded;
 use crate::record::decoded::value::{Content, Enumerator, View};
-use crate::record::json::text::{self, List, Object};
+use crate::record::json::text::{self, List, Object, member};
 use crate::record::json::{timestamp, write_doors, write_location};
 
 /// The member `data` of a record's log line: JSON with sorted members. `None` for topics whose payload is opaque.
@@ -140,31 +140,31 @@ fn write_semi_truck_tires(out: &mut String, tires: TireLocation) {
 fn write_alert(out: &mut String, alert: &VehicleAlert) {
     let mut object = Object::open(out);
     match &alert.audiences[..] {
-        [] => object.member("Audiences").push_str("null"),
-        audiences => write_list(object.member("Audiences"), audiences, |out, audience| {
+        [] => member!(object, "Audiences").push_str("null"),
+        audiences => write_list(member!(object, "Audiences"), audiences, |out, audience| {
             write_enumerator(out, Enumerator::new(*audience, Audience::as_str_name));
         }),
     }
     if let Some(ended) = &alert.ended_at {
-        text::integer(object.member("EndedAt"), timestamp::whole_seconds(ended));
+        text::integer(member!(object, "EndedAt"), timestamp::whole_seconds(ended));
     }
-    text::log_safe_string(object.member("Name"), &alert.name);
+    text::log_safe_string(member!(object, "Name"), &alert.name);
     if let Some(started) = &alert.started_at {
-        text::integer(object.member("StartedAt"), timestamp::whole_seconds(started));
+        text::integer(member!(object, "StartedAt"), timestamp::whole_seconds(started));
     }
     object.close();
 }
 
 fn write_error(out: &mut String, error: &VehicleError) {
     let mut object = Object::open(out);
-    text::log_safe_string(object.member("Body"), &error.body);
+    text::log_safe_string(member!(object, "Body"), &error.body);
     if let Some(created) = &error.created_at {
-        text::integer(object.member("CreatedAt"), timestamp::whole_seconds(created));
+        text::integer(member!(object, "CreatedAt"), timestamp::whole_seconds(created));
     }
-    text::log_safe_string(object.member("Name"), &error.name);
+    text::log_safe_string(member!(object, "Name"), &error.name);
     match error.tags.is_empty() {
-        true => object.member("Tags").push_str("null"),
-        false => write_tags(object.member("Tags"), &error.tags),
+        true => member!(object, "Tags").push_str("null"),
+        false => write_tags(member!(object, "Tags"), &error.tags),
     }
     object.close();
 }
@@ -180,13 +180,13 @@ fn write_tags(out: &mut String, tags: &HashMap<String, String>) {
 
 fn write_connectivity(out: &mut String, connectivity: &VehicleConnectivity, vin: &str) {
     let mut object = Object::open(out);
-    text::log_safe_string(object.member("ConnectionID"), &connectivity.connection_id);
+    text::log_safe_string(member!(object, "ConnectionID"), &connectivity.connection_id);
     let created = connectivity.created_at.as_ref().map_or(0, timestamp::whole_seconds);
-    text::integer(object.member("CreatedAt"), created);
-    text::log_safe_string(object.member("NetworkInterface"), &connectivity.network_interface);
+    text::integer(member!(object, "CreatedAt"), created);
+    text::log_safe_string(member!(object, "NetworkInterface"), &connectivity.network_interface);
     let status = Enumerator::new(connectivity.status, ConnectivityEvent::as_str_name);
-    write_enumerator(object.member("Status"), status);
-    text::log_safe_string(object.member("Vin"), vin);
+    write_enumerator(member!(object, "Status"), status);
+    text::log_safe_string(member!(object, "Vin"), vin);
     object.close();
 }
 

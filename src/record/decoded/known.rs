@@ -19,6 +19,11 @@ pub(super) fn fields(name: &str, bytes: &[u8]) -> Option<Vec<u8>> {
     Some(known)
 }
 
+/// Whether [`fields`] would give the very same bytes, or others of the same meaning. `None` when `bytes` is not protobuf.
+pub(super) fn is_all(name: &str, bytes: &[u8]) -> Option<bool> {
+    SCHEMA.knows(*SCHEMA.places.get(name)?, bytes)
+}
+
 /// The fields of every message.
 struct Schema {
     /// Where a message is in `messages`, by its full name.
@@ -89,6 +94,25 @@ impl Field {
 }
 
 impl Schema {
+    /// Whether it has all fields of a message. Recurses along the schema only.
+    fn knows(&self, message: usize, mut bytes: &[u8]) -> Option<bool> {
+        let fields = &self.messages[message];
+        while !bytes.is_empty() {
+            work::took(1);
+            let (number, wire) = decode_key(&mut bytes).ok()?;
+            let content = content(number, wire, &mut bytes)?;
+            let known = fields.get(number as usize).and_then(Option::as_ref);
+            let is_known = match known.filter(|field| field.comes_as(wire)) {
+                Some(Field { message: Some(message), .. }) => self.knows(*message, content)?,
+                field => field.is_some(),
+            };
+            if !is_known {
+                return Some(false);
+            }
+        }
+        Some(true)
+    }
+
     /// Recurses along the schema only, which is a few levels deep and has no cycles.
     fn copy_known(&self, message: usize, mut bytes: &[u8], out: &mut Vec<u8>) -> Option<()> {
         let fields = &self.messages[message];

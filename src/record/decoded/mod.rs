@@ -33,7 +33,7 @@ impl Decoded {
         Ok(match kind {
             RecordKind::V => Self::V(message("telemetry.vehicle_data.Payload", payload)?),
             RecordKind::Alerts => Self::Alerts(message("telemetry.vehicle_alerts.VehicleAlerts", payload)?),
-            RecordKind::Errors => Self::Errors(reduced("telemetry.vehicle_error.VehicleErrors", payload)?),
+            RecordKind::Errors => Self::Errors(with_maps("telemetry.vehicle_error.VehicleErrors", payload)?),
             RecordKind::Connectivity => {
                 Self::Connectivity(message("telemetry.vehicle_connectivity.VehicleConnectivity", payload)?)
             }
@@ -48,8 +48,16 @@ fn message<M: Message + Default>(name: &str, payload: &[u8]) -> Result<M, Payloa
     M::decode(payload).or_else(|_| reduced(name, payload))
 }
 
-/// Decodes only what the schema knows. Needed at once for a message with a map: prost does not look at a map's
-/// wire type, and takes the fields behind a wrong one for an entry.
+/// The same for a message with a map: prost does not look at a map's wire type, and takes the fields behind a wrong
+/// one for an entry.
+fn with_maps<M: Message + Default>(name: &str, payload: &[u8]) -> Result<M, PayloadError> {
+    match known::is_all(name, payload).and_then(|all| all.then(|| M::decode(payload).ok()).flatten()) {
+        Some(message) => Ok(message),
+        None => reduced(name, payload),
+    }
+}
+
+/// Decodes only what the schema knows.
 fn reduced<M: Message + Default>(name: &str, payload: &[u8]) -> Result<M, PayloadError> {
     known::fields(name, payload)
         .and_then(|known| M::decode(known.as_slice()).ok())

@@ -20,7 +20,7 @@ use crate::proto::vehicle_connectivity::{ConnectivityEvent, VehicleConnectivity}
 use crate::proto::vehicle_data::{Datum, Doors, Field, LocationValue, Payload, Time, TireLocation, Value};
 use crate::proto::vehicle_error::{VehicleError, VehicleErrors};
 use crate::work;
-use text::{List, Object};
+use text::{List, Object, member};
 
 /// Why a payload has no JSON form.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -71,24 +71,24 @@ const ENVELOPE: usize = 96;
 
 fn write_payload(out: &mut String, payload: &Payload) -> Result<(), JsonError> {
     let mut object = Object::open(out);
-    let mut data = List::open(object.member("data"));
+    let mut data = List::open(member!(object, "data"));
     for datum in &payload.data {
         write_datum(data.item(), datum);
     }
     data.close();
-    write_timestamp(object.member("createdAt"), payload.created_at.as_ref())?;
-    text::string(object.member("vin"), &payload.vin);
-    text::boolean(object.member("isResend"), payload.is_resend);
+    write_timestamp(member!(object, "createdAt"), payload.created_at.as_ref())?;
+    text::string(member!(object, "vin"), &payload.vin);
+    text::boolean(member!(object, "isResend"), payload.is_resend);
     object.close();
     Ok(())
 }
 
 fn write_datum(out: &mut String, datum: &Datum) {
     let mut object = Object::open(out);
-    write_enumerator(object.member("key"), Enumerator::new(datum.key, Field::as_str_name));
+    write_enumerator(member!(object, "key"), Enumerator::new(datum.key, Field::as_str_name));
     match &datum.value {
-        Some(value) => write_value(object.member("value"), value),
-        None => object.member("value").push_str("null"),
+        Some(value) => write_value(member!(object, "value"), value),
+        None => member!(object, "value").push_str("null"),
     }
     object.close();
 }
@@ -123,8 +123,8 @@ fn write_content(out: &mut String, content: Content<'_>) {
 
 pub(crate) fn write_location(out: &mut String, location: LocationValue) {
     let mut object = Object::open(out);
-    text::float64(object.member("latitude"), location.latitude);
-    text::float64(object.member("longitude"), location.longitude);
+    text::float64(member!(object, "latitude"), location.latitude);
+    text::float64(member!(object, "longitude"), location.longitude);
     object.close();
 }
 
@@ -156,58 +156,58 @@ fn write_tires(out: &mut String, tires: TireLocation) {
 
 fn write_time(out: &mut String, time: Time) {
     let mut object = Object::open(out);
-    text::integer(object.member("hour"), time.hour);
-    text::integer(object.member("minute"), time.minute);
-    text::integer(object.member("second"), time.second);
+    text::integer(member!(object, "hour"), time.hour);
+    text::integer(member!(object, "minute"), time.minute);
+    text::integer(member!(object, "second"), time.second);
     object.close();
 }
 
 fn write_alerts(out: &mut String, alerts: &VehicleAlerts) -> Result<(), JsonError> {
     let mut object = Object::open(out);
-    let mut list = List::open(object.member("alerts"));
+    let mut list = List::open(member!(object, "alerts"));
     for alert in &alerts.alerts {
         write_alert(list.item(), alert)?;
     }
     list.close();
-    write_timestamp(object.member("createdAt"), alerts.created_at.as_ref())?;
-    text::string(object.member("vin"), &alerts.vin);
+    write_timestamp(member!(object, "createdAt"), alerts.created_at.as_ref())?;
+    text::string(member!(object, "vin"), &alerts.vin);
     object.close();
     Ok(())
 }
 
 fn write_alert(out: &mut String, alert: &VehicleAlert) -> Result<(), JsonError> {
     let mut object = Object::open(out);
-    text::string(object.member("name"), &alert.name);
-    let mut audiences = List::open(object.member("audiences"));
+    text::string(member!(object, "name"), &alert.name);
+    let mut audiences = List::open(member!(object, "audiences"));
     for audience in &alert.audiences {
         write_enumerator(audiences.item(), Enumerator::new(*audience, Audience::as_str_name));
     }
     audiences.close();
-    write_timestamp(object.member("startedAt"), alert.started_at.as_ref())?;
-    write_timestamp(object.member("endedAt"), alert.ended_at.as_ref())?;
+    write_timestamp(member!(object, "startedAt"), alert.started_at.as_ref())?;
+    write_timestamp(member!(object, "endedAt"), alert.ended_at.as_ref())?;
     object.close();
     Ok(())
 }
 
 fn write_errors(out: &mut String, errors: &VehicleErrors) -> Result<(), JsonError> {
     let mut object = Object::open(out);
-    let mut list = List::open(object.member("errors"));
+    let mut list = List::open(member!(object, "errors"));
     for error in &errors.errors {
         write_error(list.item(), error)?;
     }
     list.close();
-    write_timestamp(object.member("createdAt"), errors.created_at.as_ref())?;
-    text::string(object.member("vin"), &errors.vin);
+    write_timestamp(member!(object, "createdAt"), errors.created_at.as_ref())?;
+    text::string(member!(object, "vin"), &errors.vin);
     object.close();
     Ok(())
 }
 
 fn write_error(out: &mut String, error: &VehicleError) -> Result<(), JsonError> {
     let mut object = Object::open(out);
-    write_timestamp(object.member("createdAt"), error.created_at.as_ref())?;
-    text::string(object.member("name"), &error.name);
-    write_tags(object.member("tags"), &error.tags);
-    text::string(object.member("body"), &error.body);
+    write_timestamp(member!(object, "createdAt"), error.created_at.as_ref())?;
+    text::string(member!(object, "name"), &error.name);
+    write_tags(member!(object, "tags"), &error.tags);
+    text::string(member!(object, "body"), &error.body);
     object.close();
     Ok(())
 }
@@ -224,12 +224,12 @@ fn write_tags(out: &mut String, tags: &HashMap<String, String>) {
 
 fn write_connectivity(out: &mut String, connectivity: &VehicleConnectivity) -> Result<(), JsonError> {
     let mut object = Object::open(out);
-    text::string(object.member("vin"), &connectivity.vin);
-    text::string(object.member("connectionId"), &connectivity.connection_id);
+    text::string(member!(object, "vin"), &connectivity.vin);
+    text::string(member!(object, "connectionId"), &connectivity.connection_id);
     let status = Enumerator::new(connectivity.status, ConnectivityEvent::as_str_name);
-    write_enumerator(object.member("status"), status);
-    write_timestamp(object.member("createdAt"), connectivity.created_at.as_ref())?;
-    text::string(object.member("networkInterface"), &connectivity.network_interface);
+    write_enumerator(member!(object, "status"), status);
+    write_timestamp(member!(object, "createdAt"), connectivity.created_at.as_ref())?;
+    text::string(member!(object, "networkInterface"), &connectivity.network_interface);
     object.close();
     Ok(())
 }

@@ -16,9 +16,17 @@ impl<'a> Object<'a> {
         Self { out, empty: true }
     }
 
-    /// Begins a member; the caller writes its value to what this returns. `name` needs no escaping.
+    /// Begins a member; the caller writes its value to what this returns. [`member`] has the argument: the name as it
+    /// is written behind another member.
     #[inline(always)]
-    #[allow(clippy::inline_always)] // names are constants: copying one is a few instructions where its length is known
+    #[allow(clippy::inline_always)] // a constant: copying it is a few instructions where its length is known
+    pub(crate) fn member_behind(&mut self, comma_name_colon: &'static str) -> &mut String {
+        let start = usize::from(std::mem::replace(&mut self.empty, false));
+        self.out.push_str(&comma_name_colon[start..]);
+        self.out
+    }
+
+    /// The same with a name that is not a literal.
     pub(crate) fn member(&mut self, name: &str) -> &mut String {
         self.member_with(|out| plain_string(out, name))
     }
@@ -36,6 +44,15 @@ impl<'a> Object<'a> {
         self.out.push('}');
     }
 }
+
+/// Begins a member of an [`Object`], whose name is a literal that needs no escaping; the caller writes its value to
+/// what this returns.
+macro_rules! member {
+    ($object:expr, $name:literal) => {
+        $object.member_behind(concat!(",\"", $name, "\":"))
+    };
+}
+pub(crate) use member;
 
 /// A list under construction.
 pub(crate) struct List<'a> {
