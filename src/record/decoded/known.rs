@@ -19,9 +19,10 @@ pub(super) fn fields(name: &str, bytes: &[u8]) -> Option<Vec<u8>> {
     Some(known)
 }
 
-/// Whether [`fields`] would give the very same bytes, or others of the same meaning. `None` when `bytes` is not protobuf.
-pub(super) fn is_all(name: &str, bytes: &[u8]) -> Option<bool> {
-    SCHEMA.knows(*SCHEMA.places.get(name)?, bytes)
+/// How many fields with the number 1 a message has, if the schema knows all of its fields, so that [`fields`] would give
+/// the same again. `None`: it does not, or `bytes` is not protobuf.
+pub(super) fn firsts(name: &str, bytes: &[u8]) -> Option<usize> {
+    SCHEMA.firsts(*SCHEMA.places.get(name)?, bytes)
 }
 
 /// The fields of every message.
@@ -94,23 +95,21 @@ impl Field {
 }
 
 impl Schema {
-    /// Whether it has all fields of a message. Recurses along the schema only.
-    fn knows(&self, message: usize, mut bytes: &[u8]) -> Option<bool> {
+    /// `None` when it does not know all fields. Recurses along the schema only.
+    fn firsts(&self, message: usize, mut bytes: &[u8]) -> Option<usize> {
         let fields = &self.messages[message];
+        let mut firsts = 0;
         while !bytes.is_empty() {
             work::took(1);
             let (number, wire) = decode_key(&mut bytes).ok()?;
             let content = content(number, wire, &mut bytes)?;
-            let known = fields.get(number as usize).and_then(Option::as_ref);
-            let is_known = match known.filter(|field| field.comes_as(wire)) {
-                Some(Field { message: Some(message), .. }) => self.knows(*message, content)?,
-                field => field.is_some(),
-            };
-            if !is_known {
-                return Some(false);
+            let field = fields.get(number as usize)?.as_ref().filter(|field| field.comes_as(wire))?;
+            if let Some(message) = field.message {
+                self.firsts(message, content)?;
             }
+            firsts += usize::from(number == 1);
         }
-        Some(true)
+        Some(firsts)
     }
 
     /// Recurses along the schema only, which is a few levels deep and has no cycles.

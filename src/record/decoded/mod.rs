@@ -33,7 +33,7 @@ impl Decoded {
         Ok(match kind {
             RecordKind::V => Self::V(message("telemetry.vehicle_data.Payload", payload)?),
             RecordKind::Alerts => Self::Alerts(message("telemetry.vehicle_alerts.VehicleAlerts", payload)?),
-            RecordKind::Errors => Self::Errors(with_maps("telemetry.vehicle_error.VehicleErrors", payload)?),
+            RecordKind::Errors => Self::Errors(errors(payload)?),
             RecordKind::Connectivity => {
                 Self::Connectivity(message("telemetry.vehicle_connectivity.VehicleConnectivity", payload)?)
             }
@@ -50,10 +50,15 @@ fn message<M: Message + Default>(name: &str, payload: &[u8]) -> Result<M, Payloa
 
 /// The same for a message with a map: prost does not look at a map's wire type, and takes the fields behind a wrong
 /// one for an entry.
-fn with_maps<M: Message + Default>(name: &str, payload: &[u8]) -> Result<M, PayloadError> {
-    match known::is_all(name, payload).and_then(|all| all.then(|| M::decode(payload).ok()).flatten()) {
-        Some(message) => Ok(message),
-        None => reduced(name, payload),
+///
+/// A megabyte can have half a million errors, so room for them is made once.
+fn errors(payload: &[u8]) -> Result<vehicle_error::VehicleErrors, PayloadError> {
+    const NAME: &str = "telemetry.vehicle_error.VehicleErrors";
+    let Some(count) = known::firsts(NAME, payload) else { return reduced(NAME, payload) };
+    let mut message = vehicle_error::VehicleErrors { errors: Vec::with_capacity(count), ..Default::default() };
+    match message.merge(payload) {
+        Ok(()) => Ok(message),
+        Err(_) => reduced(NAME, payload),
     }
 }
 

@@ -51,7 +51,8 @@ pub fn render(kind: RecordKind, payload: &[u8]) -> Result<Vec<u8>, JsonError> {
 /// # Errors
 /// [`JsonError::Timestamp`].
 pub fn write(decoded: &Decoded, encoded_len: usize) -> Result<Vec<u8>, JsonError> {
-    let mut out = String::with_capacity(encoded_len * TYPICAL_GROWTH + ENVELOPE);
+    let errors = if let Decoded::Errors(errors) = decoded { errors.errors.len() } else { 0 };
+    let mut out = String::with_capacity(encoded_len * TYPICAL_GROWTH + errors * EMPTY_ERROR + ENVELOPE);
     match decoded {
         Decoded::V(payload) => write_payload(&mut out, payload)?,
         Decoded::Alerts(alerts) => write_alerts(&mut out, alerts)?,
@@ -65,6 +66,9 @@ pub fn write(decoded: &Decoded, encoded_len: usize) -> Result<Vec<u8>, JsonError
 
 /// Bytes of JSON per byte of protobuf, for a datum such as `{"key":"Soc","value":{"doubleValue":75.5}}`.
 const TYPICAL_GROWTH: usize = 4;
+
+/// Bytes of the members that every error has.
+const EMPTY_ERROR: usize = 48;
 
 /// Bytes of the members that every record has.
 const ENVELOPE: usize = 96;
