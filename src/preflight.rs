@@ -22,8 +22,9 @@ pub(crate) struct Judgement {
 /// Looks at all that `config` names.
 pub(crate) fn judge(config: &Config) -> Judgement {
     let mut judgement = Judgement::default();
-    let files = Tls::problems(&listener::tls::of(&config.listener.tls));
-    judgement.errors.extend(files.iter().map(ToString::to_string));
+    let files = listener::tls::of(&config.listener.tls);
+    judgement.errors.extend(Tls::problems(&files).iter().map(ToString::to_string));
+    judgement.warnings.extend(Tls::advice(&files));
     if let Some(section) = &config.permissions {
         judgement.errors.extend(grants::problems(section));
     }

@@ -12,6 +12,7 @@
 mod authorities;
 pub(crate) mod certificate;
 mod files;
+pub(crate) mod maker;
 mod metrics;
 mod report;
 mod watch;
@@ -29,7 +30,7 @@ use rustls::{ConfigBuilder, InconsistentKeys, ServerConfig, WantsVerifier};
 use self::authorities::Authorities;
 pub use self::authorities::OutOfDate;
 use self::certificate::Certificate;
-pub use self::files::{Clients, File, Files};
+pub use self::files::{Clients, File, Files, Trusted};
 use self::files::{Contents, Digest};
 pub use self::watch::Watcher;
 
@@ -152,6 +153,13 @@ impl Tls {
         [authorities(files, &contents).err(), chain.err(), key.err(), pair].into_iter().flatten().collect()
     }
 
+    /// Advice about files that can be used, each with its key.
+    #[must_use]
+    pub fn advice(files: &Files) -> Vec<String> {
+        let authorities = authorities(files, &Contents::read(files)).ok().flatten();
+        authorities.iter().filter_map(|authorities| authorities.advice()).collect()
+    }
+
     /// What the next handshake uses.
     #[must_use]
     pub fn current(&self) -> Arc<ServerConfig> {
@@ -215,9 +223,12 @@ fn with_certificate(
 }
 
 fn authorities(files: &Files, contents: &Contents) -> Result<Option<Arc<Authorities>>, TlsError> {
-    let Some(file) = files.clients.authorities() else { return Ok(None) };
-    let ders = certificates(file, contents.authorities(file)?)?;
-    Ok(Some(Arc::new(Authorities::new(file, &ders, files.clients.are_optional(), provider())?)))
+    let Some(trusted) = files.clients.trusted() else { return Ok(None) };
+    let ders = match &trusted.file {
+        Some(file) => certificates(file, contents.authorities(file)?)?,
+        None => Vec::new(),
+    };
+    Ok(Some(Arc::new(Authorities::new(trusted, &ders, files.clients.are_optional(), provider())?)))
 }
 
 /// The server's certificates, leaf first: as people see them, and as they are sent.

@@ -45,7 +45,7 @@ impl Folder {
         folder.write("key.pem", &key.serialize_pem());
         folder.write(
             "config.json",
-            r#"{"port": 0, "tls": {"ca_file": "ca.pem", "server_cert": "cert.pem", "server_key": "key.pem"},
+            r#"{"port": 0, "tls": {"ca_file": "ca.pem", "maker_ca": false, "server_cert": "cert.pem", "server_key": "key.pem"},
                 "records": {"V": ["sqlite", "logger"], "alerts": ["logger"]}}"#,
         );
         folder

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use fleet_telemetry::config::file::FileConfig;
 use fleet_telemetry::config::{
-    AckRule, Config, DispatcherName, Env, Form, InFlight, LoadError, OverLimit, Problems, RateLimit, Start, Target,
-    Warning, WhenFull,
+    AckRule, Config, DispatcherName, Env, Form, InFlight, LoadError, MakerCa, OverLimit, Problems, RateLimit, Start,
+    Target, Warning, WhenFull,
 };
 use fleet_telemetry::config::{load, resolve};
 use proptest::prelude::{any, prop, proptest};
@@ -224,7 +224,7 @@ fn fits_defaults_to_what_is_given() {
 #[test]
 fn reports_all_mistakes_at_once() {
     let text = json!({
-        "port": 70000, "status_port": 99999, "ack": "sometimes", "tls": {"server_cert": "", "server_key": "k", "reload_interval": "1ms"},
+        "port": 70000, "status_port": 99999, "ack": "sometimes", "tls": {"maker_ca": false, "server_cert": "", "server_key": "k", "reload_interval": "1ms"},
         "records": {"V": [], "alerts": ["kafak"], "errors": ["kafka"]}, "log_level": 3,
         "rate_limit": {"enabled": true, "over_limit": "panic"},
         "limits": {"idle_timeout": "10s", "ping_interval": "10s", "max_connections": 0, "max_frame_bytes": 10,
@@ -263,8 +263,28 @@ fn reports_all_mistakes_at_once() {
     ] {
         assert!(found.iter().any(|error| error == expected), "{expected} in {found:#?}");
     }
-    assert!(found.iter().any(|error| error.starts_with("tls.ca_file: missing;") && error.contains("certs/README.md")));
+    assert!(
+        found.iter().any(|error| error.starts_with("tls.ca_file: missing; with \"maker_ca\": false nobody is trusted"))
+    );
     assert_eq!(found.len(), 25, "{found:#?}");
+}
+
+#[test]
+fn trusts_the_makers_authorities_and_those_of_a_file() {
+    let tls = |more: Value, eng: Value| {
+        let mut tls = json!({"server_cert": "cert.pem", "server_key": "key.pem"});
+        tls.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let tls = config(json!({"tls": tls, "use_default_eng_ca": eng})).listener.tls;
+        (tls.maker_ca, tls.ca_file.map(|path| path.display().to_string()))
+    };
+    let file = || Some("ca.pem".to_owned());
+    assert_eq!(tls(json!({}), json!(null)), (Some(MakerCa::Production), None));
+    assert_eq!(tls(json!({"ca_file": ""}), json!(true)), (Some(MakerCa::Engineering), None));
+    assert_eq!(tls(json!({"ca_file": "ca.pem"}), json!(false)), (Some(MakerCa::Production), file()));
+    assert_eq!(tls(json!({"ca_file": "ca.pem", "maker_ca": false}), json!(null)), (None, file()));
+    let both = json!({"ca_file": "a", "maker_ca": false, "server_cert": "c", "server_key": "k"});
+    let advice = warnings(json!({"tls": both, "use_default_eng_ca": true}));
+    assert_eq!(advice, ["use_default_eng_ca: has no effect, since tls.maker_ca is false"]);
 }
 
 #[test]

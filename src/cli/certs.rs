@@ -4,8 +4,11 @@ use std::fmt::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::authorities::{self, Authority, Set};
+use rustls::pki_types::CertificateDer;
+
+use crate::config::MakerCa;
 use crate::tls::certificate::{self, Certificate, Validity};
+use crate::tls::maker::{self, Authority};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  fleet-telemetry certs verify certs/prod_ca.crt")]
@@ -31,15 +34,15 @@ enum Command {
 
 pub(super) fn run(args: &Args) -> ExitCode {
     let Command::Verify { file, engineering } = &args.command;
-    let set = if *engineering { Set::Engineering } else { Set::Production };
+    let set = if *engineering { MakerCa::Engineering } else { MakerCa::Production };
     let certificates = match Certificate::read(file) {
-        Ok((certificates, _)) => certificates,
+        Ok((certificates, ders)) => certificates.into_iter().zip(ders).collect::<Vec<_>>(),
         Err(error) => {
             super::complain(&format!("error: {}: {error}\n", file.display()));
             return ExitCode::FAILURE;
         }
     };
-    let verdict = verify(&certificates, &authorities::published(), set, certificate::now());
+    let verdict = verify(&certificates, maker::published(), set, certificate::now());
     super::say(&verdict.report);
     if verdict.is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -49,21 +52,21 @@ struct Verdict {
     is_good: bool,
 }
 
-fn verify(certificates: &[Certificate], authorities: &[Authority<'_>], set: Set, now: i64) -> Verdict {
+fn verify(certificates: &[Shown], authorities: &[Authority], set: MakerCa, now: i64) -> Verdict {
     let mut report = String::new();
     let (mut unknown, mut valid) = (0, 0);
-    for certificate in certificates {
-        let standing = Standing::of(certificate, authorities, set);
+    for (certificate, der) in certificates {
+        let standing = Standing::of(certificate, der, authorities, set);
         match standing {
-            Standing::Listed if certificate.validity(now) == Validity::Valid => valid += 1,
-            Standing::Listed => {}
+            Standing::Listed | Standing::MadeAnew if certificate.validity(now) == Validity::Valid => valid += 1,
+            Standing::Listed | Standing::MadeAnew => {}
             Standing::OtherSet | Standing::Unknown => unknown += 1,
         }
         push_certificate(&mut report, certificate, standing, set, now);
     }
     for missing in authorities.iter().filter(|authority| authority.is_in(set)) {
-        if !certificates.iter().any(|certificate| certificate.sha256 == missing.sha256) {
-            let _ = writeln!(report, "not in this file: {} ({})", missing.subject, missing.sha256);
+        if !certificates.iter().any(|(one, der)| one.sha256 == missing.sha256 || missing.has_key_of(der)) {
+            let _ = writeln!(report, "not in this file: {} ({})", missing.common_name, missing.sha256);
         }
     }
     let is_good = unknown == 0 && valid > 0;
@@ -81,27 +84,40 @@ fn verify(certificates: &[Certificate], authorities: &[Authority<'_>], set: Set,
     Verdict { report, is_good }
 }
 
+/// A certificate of the file, and its DER.
+type Shown = (Certificate, CertificateDer<'static>);
+
 #[derive(Clone, Copy)]
 enum Standing {
+    /// It is one of the maker's.
     Listed,
+    /// It is not, but has the name and the key of one: the same authority, with other dates or extensions.
+    MadeAnew,
     OtherSet,
     Unknown,
 }
 
 impl Standing {
-    fn of(certificate: &Certificate, authorities: &[Authority<'_>], set: Set) -> Self {
-        match authorities.iter().find(|authority| authority.sha256 == certificate.sha256) {
-            Some(authority) if authority.is_in(set) => Self::Listed,
-            Some(_) => Self::OtherSet,
+    fn of(certificate: &Certificate, der: &[u8], authorities: &[Authority], set: MakerCa) -> Self {
+        let listed = authorities.iter().find(|authority| authority.sha256 == certificate.sha256);
+        let known = listed.or_else(|| authorities.iter().find(|authority| authority.has_key_of(der)));
+        match known {
+            Some(authority) if !authority.is_in(set) => Self::OtherSet,
+            Some(_) if listed.is_some() => Self::Listed,
+            Some(_) => Self::MadeAnew,
             None => Self::Unknown,
         }
     }
 }
 
 /// Writing to a string cannot fail.
-fn push_certificate(report: &mut String, certificate: &Certificate, standing: Standing, set: Set, now: i64) {
+fn push_certificate(report: &mut String, certificate: &Certificate, standing: Standing, set: MakerCa, now: i64) {
     let standing = match standing {
         Standing::Listed => format!("in the maker's {} list", set.label()),
+        Standing::MadeAnew => format!(
+            "another certificate of an authority in the maker's {} list: the same name and key, trusted already",
+            set.label()
+        ),
         Standing::OtherSet => format!("NOT in the maker's {} list, only in the other one", set.label()),
         Standing::Unknown => "NOT in the maker's list".to_owned(),
     };
@@ -114,33 +130,75 @@ fn push_certificate(report: &mut String, certificate: &Certificate, standing: St
 
 #[cfg(test)]
 mod tests {
+    use data_encoding::BASE64;
+    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair};
+    use time::{Duration, OffsetDateTime};
+
     use super::*;
 
-    /// In both sets; in production only; in engineering only.
-    const LIST: &str = "sha256_fingerprint,subject_cn,issuer_cn,not_after,production,engineering\n\
-                        aa,Both,Root,2030-01-01,yes,yes\nbb,Road,Root,2030-01-01,yes,no\ncc,Lab,Root,2030-01-01,no,yes\n";
-
-    fn certificate(sha256: &str, not_after: i64) -> Certificate {
-        Certificate {
-            subject: "CN=x".to_owned(),
-            issuer: "CN=y".to_owned(),
-            not_before: 0,
-            not_after,
-            sha256: sha256.to_owned(),
-            names: Vec::new(),
-            issuer_key: None,
-        }
+    /// An authority and its key.
+    fn authority(name: &str, key: &KeyPair, days: i64) -> Shown {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.not_before = OffsetDateTime::now_utc() - Duration::days(100);
+        params.not_after = OffsetDateTime::now_utc() + Duration::days(days);
+        let der = params.self_signed(key).unwrap().der().clone();
+        (Certificate::parse(&der).unwrap(), der)
     }
 
-    fn verdict(certificates: &[Certificate], set: Set) -> Verdict {
-        verify(certificates, &authorities::parse(LIST), set, 100)
+    /// Its line in a list made to the pattern of the maker's.
+    fn line((certificate, der): &Shown, sets: &str) -> String {
+        let (_, parsed) = x509_parser::parse_x509_certificate(der).unwrap();
+        let (subject, key) = (parsed.subject().as_raw(), parsed.public_key().raw);
+        let (from, to) = (certificate::moment(certificate.not_before), certificate::moment(certificate.not_after));
+        let name = &certificate.subject[3..];
+        let (subject, key) = (BASE64.encode(subject), BASE64.encode(key));
+        format!("{},{name},Root,{from},{to},{sets},{subject},{key}\n", certificate.sha256)
+    }
+
+    const HEADER: &str = "sha256_fingerprint,subject_cn,issuer_cn,not_before,not_after,production,engineering,\
+                          subject_der_base64,spki_der_base64\n";
+
+    struct Site {
+        both: Shown,
+        road: Shown,
+        lab: Shown,
+        expired: Shown,
+        both_key: KeyPair,
+        list: Vec<Authority>,
+    }
+
+    impl Site {
+        fn new() -> Self {
+            let keys: Vec<_> = (0..4).map(|_| KeyPair::generate().unwrap()).collect();
+            let [both, road, lab] = ["Both", "Road", "Lab"].map(|name| name.to_owned());
+            let both = authority(&both, &keys[0], 100);
+            let (road, lab) = (authority(&road, &keys[1], 100), authority(&lab, &keys[2], 100));
+            let expired = authority("Expired", &keys[3], -1);
+            let list = [
+                HEADER.to_owned(),
+                line(&both, "yes,yes"),
+                line(&road, "yes,no"),
+                line(&lab, "no,yes"),
+                line(&expired, "yes,yes"),
+            ];
+            let list = maker::read(&list.concat()).unwrap();
+            Self { both, road, lab, expired, both_key: keys.into_iter().next().unwrap(), list }
+        }
+
+        fn verdict(&self, certificates: &[&Shown], set: MakerCa) -> Verdict {
+            let certificates: Vec<_> = certificates.iter().map(|shown| (*shown).clone()).collect();
+            verify(&certificates, &self.list, set, certificate::now())
+        }
     }
 
     #[test]
     fn accepts_a_listed_bundle_with_one_valid_certificate() {
-        let good = verdict(&[certificate("aa", 200), certificate("bb", 50)], Set::Production);
-        assert!(good.is_good);
-        assert!(good.report.contains("valid until 1970-01-01") && good.report.contains("expired on 1970-01-01"));
+        let site = Site::new();
+        let good = site.verdict(&[&site.both, &site.expired], MakerCa::Production);
+        assert!(good.is_good, "{}", good.report);
+        assert!(good.report.contains("valid until") && good.report.contains("expired on"), "{}", good.report);
         assert!(
             good.report.ends_with("OK: all are in the maker's production list, 1 valid today\n"),
             "{}",
@@ -150,21 +208,37 @@ mod tests {
 
     #[test]
     fn refuses_strangers_other_sets_expired_and_empty_bundles() {
+        let site = Site::new();
+        let stranger = authority("Stranger", &KeyPair::generate().unwrap(), 100);
         for (certificates, set, why) in [
-            (vec![certificate("aa", 200), certificate("dd", 200)], Set::Production, "1 of 2 not in"),
-            (vec![certificate("aa", 200), certificate("cc", 200)], Set::Production, "only in the other one"),
-            (vec![certificate("bb", 200)], Set::Engineering, "1 of 1 not in"),
-            (vec![certificate("aa", 50)], Set::Production, "none is valid today"),
-            (vec![], Set::Production, "no certificate"),
+            (vec![&site.both, &stranger], MakerCa::Production, "1 of 2 not in"),
+            (vec![&site.both, &site.lab], MakerCa::Production, "only in the other one"),
+            (vec![&site.road], MakerCa::Engineering, "1 of 1 not in"),
+            (vec![&site.expired], MakerCa::Production, "none is valid today"),
+            (vec![], MakerCa::Production, "no certificate"),
         ] {
-            let bad = verdict(&certificates, set);
+            let bad = site.verdict(&certificates, set);
             assert!(!bad.is_good && bad.report.contains(why), "{why} in {}", bad.report);
         }
     }
 
     #[test]
+    fn knows_an_authority_by_its_key_and_a_namesake_without_it_is_a_stranger() {
+        let site = Site::new();
+        let renewed = authority("Both", &site.both_key, 500);
+        let good = site.verdict(&[&renewed], MakerCa::Production);
+        assert!(good.is_good && good.report.contains("the same name and key"), "{}", good.report);
+        let namesake = authority("Both", &KeyPair::generate().unwrap(), 100);
+        let renamed = authority("Other", &site.both_key, 100);
+        for stranger in [namesake, renamed] {
+            assert!(!site.verdict(&[&stranger], MakerCa::Production).is_good);
+        }
+    }
+
+    #[test]
     fn names_authorities_that_are_missing() {
-        let report = verdict(&[certificate("aa", 200)], Set::Production).report;
-        assert!(report.contains("not in this file: Road (bb)") && !report.contains("Lab"), "{report}");
+        let site = Site::new();
+        let report = site.verdict(&[&site.both], MakerCa::Production).report;
+        assert!(report.contains("not in this file: Road (") && !report.contains("Lab"), "{report}");
     }
 }

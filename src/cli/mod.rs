@@ -1,6 +1,5 @@
 //! The command line: one file per subcommand.
 
-mod authorities;
 mod certs;
 mod check;
 mod findings;

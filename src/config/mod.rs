@@ -59,7 +59,7 @@ pub use shutdown::Shutdown;
 pub use sqlite::Sqlite;
 pub use syntax::SyntaxError;
 pub use targets::{Form, Start, Target, WhenFull};
-pub use tls::Tls;
+pub use tls::{MakerCa, Tls};
 pub use workers::Workers;
 
 /// Reads, resolves and checks a configuration file.

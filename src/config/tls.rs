@@ -10,8 +10,10 @@ use super::section::Section;
 /// `tls`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FileTls {
-    /// PEM bundle that vehicles' certificates must chain to.
+    /// PEM bundle of more authorities that sign vehicles' certificates.
     pub ca_file: Option<String>,
+    /// Whether the maker's authorities, which are built in, are trusted (ours).
+    pub maker_ca: Option<bool>,
     /// PEM chain, leaf first.
     pub server_cert: Option<String>,
     /// PEM private key.
@@ -23,8 +25,10 @@ pub struct FileTls {
 /// Certificates of the mTLS listener.
 #[derive(Clone, Debug)]
 pub struct Tls {
-    /// PEM bundle that vehicles' certificates must chain to.
-    pub ca_file: PathBuf,
+    /// Which of the maker's authorities vehicles' certificates may chain to.
+    pub maker_ca: Option<MakerCa>,
+    /// PEM bundle of others; not `None` without the maker's.
+    pub ca_file: Option<PathBuf>,
     /// PEM chain, leaf first.
     pub server_cert: PathBuf,
     /// PEM private key.
@@ -33,10 +37,31 @@ pub struct Tls {
     pub reload_interval: Duration,
 }
 
+/// One of the maker's sets of authorities.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MakerCa {
+    /// Of vehicles on the road.
+    Production,
+    /// Of the maker's own vehicles.
+    Engineering,
+}
+
+impl MakerCa {
+    /// In words.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Production => "production",
+            Self::Engineering => "engineering",
+        }
+    }
+}
+
 impl FileTls {
     pub(super) fn read(section: &mut Section<'_>) -> Self {
         Self {
             ca_file: section.value("ca_file"),
+            maker_ca: section.value("maker_ca"),
             server_cert: section.value("server_cert"),
             server_key: section.value("server_key"),
             reload_interval: section.duration("reload_interval"),
@@ -47,22 +72,34 @@ impl FileTls {
 pub(super) fn resolve(tls: Option<&FileTls>, use_default_eng_ca: Option<bool>, problems: &mut Problems) -> Tls {
     let Some(tls) = tls else {
         problems.error(ConfigError::NoTls);
-        return tls_of(&FileTls::default(), &mut Problems::default());
+        return tls_of(&FileTls::default(), None, &mut Problems::default());
     };
-    if use_default_eng_ca == Some(true) {
-        problems.advise(
-            "use_default_eng_ca",
-            "no bundle comes with this server; tls.ca_file must hold the engineering bundle (see certs/README.md)",
-        );
-    }
-    tls_of(tls, problems)
+    tls_of(tls, use_default_eng_ca, problems)
 }
 
-fn tls_of(tls: &FileTls, problems: &mut Problems) -> Tls {
+fn tls_of(tls: &FileTls, use_default_eng_ca: Option<bool>, problems: &mut Problems) -> Tls {
     // Renewals come in several files, and vehicles come back within seconds: two looks have to be short. Each is
     // some small reads.
     let reload_interval =
         problems.duration("tls.reload_interval", tls.reload_interval, Duration::from_millis(100)..=HOUR, 2 * SECOND);
+    let maker_ca = match (tls.maker_ca, use_default_eng_ca) {
+        (Some(false), eng) => {
+            if eng == Some(true) {
+                problems.advise("use_default_eng_ca", "has no effect, since tls.maker_ca is false");
+            }
+            None
+        }
+        (_, Some(true)) => Some(MakerCa::Engineering),
+        _ => Some(MakerCa::Production),
+    };
+    let ca_file = tls.ca_file.as_ref().filter(|path| !path.is_empty()).map(PathBuf::from);
+    if maker_ca.is_none() && ca_file.is_none() {
+        problems.error(ConfigError::Missing {
+            key: "tls.ca_file",
+            remedy: "with \"maker_ca\": false nobody is trusted without it; give the PEM bundle of the authorities that \
+                     sign vehicles' certificates, or leave maker_ca out",
+        });
+    }
     let mut path = |key, value: &Option<String>, remedy| match value.as_deref() {
         Some(path) if !path.is_empty() => PathBuf::from(path),
         _ => {
@@ -71,12 +108,8 @@ fn tls_of(tls: &FileTls, problems: &mut Problems) -> Tls {
         }
     };
     Tls {
-        ca_file: path(
-            "tls.ca_file",
-            &tls.ca_file,
-            "give the PEM bundle of the authorities that sign vehicles' certificates; it does not come with this \
-             server, certs/README.md says where to get it",
-        ),
+        maker_ca,
+        ca_file,
         server_cert: path("tls.server_cert", &tls.server_cert, "give the server's PEM certificate chain, leaf first"),
         server_key: path("tls.server_key", &tls.server_key, "give the server's PEM private key"),
         reload_interval,

@@ -1,7 +1,7 @@
 //! The certificates of the mTLS port. Vehicles have to show one.
 
 use crate::config;
-use crate::tls::{Clients, File, Files};
+use crate::tls::{Clients, File, Files, Trusted};
 pub use crate::tls::{Tls, TlsError};
 
 /// Loads what the section `tls` names.
@@ -18,6 +18,9 @@ pub(crate) fn of(files: &config::Tls) -> Files {
         listener: "vehicles",
         cert: File { key: "tls.server_cert", path: files.server_cert.clone() },
         key: File { key: "tls.server_key", path: files.server_key.clone() },
-        clients: Clients::Required(File { key: "tls.ca_file", path: files.ca_file.clone() }),
+        clients: Clients::Required(Trusted {
+            maker: files.maker_ca,
+            file: files.ca_file.clone().map(|path| File { key: "tls.ca_file", path }),
+        }),
     }
 }

@@ -3,7 +3,7 @@
 //! rustls (webpki) never looks at the dates of a trust anchor. An authority that ends while the server runs would let
 //! its vehicles in for ever; one that is left out when the file is read stays out although only the clock was wrong.
 //! So this verifier holds all of them and gives rustls those that are valid at the moment of the handshake.
-//! Intermediates in the bundle are anchors too, as in the reference.
+//! Intermediates in the bundle are anchors too, as in the reference; so are those of the maker's that are built in.
 
 use std::fmt;
 use std::ops::Range;
@@ -19,9 +19,9 @@ use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, RootCertStore, SignatureScheme,
 };
 
-use super::TlsError;
 use super::certificate::{Certificate, Validity, moment};
-use super::files::File;
+use super::files::Trusted;
+use super::{TlsError, maker};
 
 /// The client's certificate is good but for the dates of the authority behind it.
 #[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -53,6 +53,9 @@ struct TooManyCertificates {
 
 /// Vehicles send two or three. webpki follows six intermediates, at most.
 const MOST_CERTIFICATES: usize = 8;
+
+/// Names of authorities that vehicles were seen to cope with; with hundreds they send no certificate.
+const MOST_NAMED: usize = 20;
 
 impl fmt::Debug for TooManyCertificates {
     /// As [`OutOfDate`].
@@ -87,24 +90,38 @@ struct Epoch {
 }
 
 impl Authorities {
+    /// Those that `trusted` has of the maker's, and those of its file, `ders`.
+    ///
     /// # Errors
     /// [`TlsError::BadAuthority`].
     pub(super) fn new(
-        file: &File,
+        trusted: &Trusted,
         ders: &[CertificateDer<'_>],
         are_optional: bool,
         provider: Arc<CryptoProvider>,
     ) -> Result<Self, TlsError> {
         let mut roots = RootCertStore::empty();
-        let mut certificates = Vec::with_capacity(ders.len());
-        for (at, der) in ders.iter().enumerate() {
+        let mut certificates = Vec::new();
+        let built_in = |set| maker::published().iter().filter(move |authority| authority.is_in(set));
+        for authority in trusted.maker.into_iter().flat_map(built_in) {
+            certificates.push(authority.certificate());
+            roots.roots.push(authority.anchor());
+        }
+        for (file, (at, der)) in
+            trusted.file.iter().flat_map(|file| ders.iter().enumerate().map(move |der| (file, der)))
+        {
             let bad =
                 |reason| TlsError::BadAuthority { key: file.key, path: file.path.clone(), position: at + 1, reason };
-            certificates.push(Certificate::parse(der).map_err(bad)?);
+            let certificate = Certificate::parse(der).map_err(bad)?;
+            // The maker's bundle as a file, as it used to be needed.
+            if certificates.iter().any(|known: &Certificate| known.sha256 == certificate.sha256) {
+                continue;
+            }
+            certificates.push(certificate);
             roots.add(der.clone()).map_err(|error| bad(error.to_string()))?;
         }
         Ok(Self {
-            key: file.key,
+            key: trusted.file.as_ref().map_or("tls.maker_ca", |file| file.key),
             certificates,
             subjects: roots.subjects(),
             anchors: roots.roots,
@@ -118,6 +135,17 @@ impl Authorities {
     /// As people are told about them.
     pub(super) fn certificates(&self) -> &[Certificate] {
         &self.certificates
+    }
+
+    /// What may keep vehicles away although nothing is wrong.
+    pub(super) fn advice(&self) -> Option<String> {
+        let (key, count) = (self.key, self.certificates.len());
+        (count > MOST_NAMED).then(|| {
+            format!(
+                "{key}: the server names {count} authorities in each handshake; vehicles that see more than \
+                 {MOST_NAMED} send no certificate. Leave out those that sign no vehicle"
+            )
+        })
     }
 
     /// Those that are valid at `now`.

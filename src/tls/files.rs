@@ -8,6 +8,7 @@ use rustls::pki_types::pem;
 use sha2::{Digest as _, Sha256};
 
 use super::TlsError;
+use crate::config::MakerCa;
 
 /// The files of one listener.
 #[derive(Clone, Debug)]
@@ -36,10 +37,19 @@ pub struct File {
 pub enum Clients {
     /// They show none.
     Anonymous,
-    /// They may show one, of an authority of this PEM bundle.
-    Optional(File),
+    /// They may show one, of an authority that is trusted.
+    Optional(Trusted),
     /// They have to.
-    Required(File),
+    Required(Trusted),
+}
+
+/// The authorities whose certificates let a client in.
+#[derive(Clone, Debug)]
+pub struct Trusted {
+    /// Of the vehicle maker's, those that are built in.
+    pub maker: Option<MakerCa>,
+    /// A PEM bundle of more. Not `None` without the maker's.
+    pub file: Option<File>,
 }
 
 /// What the files hold at one moment. Files are judged from this, never read twice, so that what is in force is what
@@ -74,12 +84,16 @@ impl File {
 }
 
 impl Clients {
-    /// The bundle.
-    pub(super) fn authorities(&self) -> Option<&File> {
+    /// `None` when they show no certificates.
+    pub(super) fn trusted(&self) -> Option<&Trusted> {
         match self {
             Self::Anonymous => None,
-            Self::Optional(file) | Self::Required(file) => Some(file),
+            Self::Optional(trusted) | Self::Required(trusted) => Some(trusted),
         }
+    }
+
+    fn bundle(&self) -> Option<&File> {
+        self.trusted()?.file.as_ref()
     }
 
     pub(super) fn are_optional(&self) -> bool {
@@ -93,7 +107,7 @@ impl Contents {
         Self {
             cert: std::fs::read(&files.cert.path),
             key: std::fs::read(&files.key.path),
-            authorities: files.clients.authorities().map(|file| std::fs::read(&file.path)),
+            authorities: files.clients.bundle().map(|file| std::fs::read(&file.path)),
         }
     }
 

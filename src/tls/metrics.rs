@@ -52,7 +52,7 @@ impl Gauges {
             expired: state("expired"),
             not_yet: state("not_yet_valid"),
         };
-        Self { server: days("server"), authorities: tls.files.clients.authorities().map(|_| authorities()) }
+        Self { server: days("server"), authorities: tls.files.clients.trusted().map(|_| authorities()) }
     }
 
     fn set(&self, loaded: &Loaded, now: i64) {

@@ -49,7 +49,7 @@ impl Folder {
             listener: "vehicles",
             cert: file("tls.server_cert", "cert.pem"),
             key: file("tls.server_key", "key.pem"),
-            clients: Clients::Required(file("tls.ca_file", "ca.pem")),
+            clients: Clients::Required(Trusted { maker: None, file: Some(file("tls.ca_file", "ca.pem")) }),
         }
     }
 

@@ -1,13 +1,69 @@
 //! What the TLS side offers and refuses on purpose.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use rustls::HandshakeKind;
+use rustls::client::ResolvesClientCert;
+use rustls::sign::CertifiedKey;
+use rustls::{HandshakeKind, SignatureScheme};
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::pki::Leaf;
-use crate::support::vehicle::{frame, tls, v_payload};
-use crate::{VIN, start};
+use crate::support::vehicle::{Vehicle, frame, request, tls, v_payload};
+use crate::{VIN, start, start_with};
+
+/// A client that notes whose certificates the server asks for, and has none.
+#[derive(Debug, Default)]
+struct Asked(Mutex<Vec<Vec<u8>>>);
+
+impl ResolvesClientCert for Asked {
+    fn resolve(&self, authorities: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        *self.0.lock().unwrap() = authorities.iter().map(|name| name.to_vec()).collect();
+        None
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+/// The names of the authorities that a server with this in its configuration asks for, and whether it lets a vehicle of
+/// `ca_file` in.
+async fn asks_for(tls_of: impl Fn(&mut Value), eng: bool) -> (Vec<Vec<u8>>, bool) {
+    let (_dir, pki, server) = start_with(|config| {
+        tls_of(&mut config["tls"]);
+        config["use_default_eng_ca"] = json!(eng);
+    });
+    let asked = Arc::new(Asked::default());
+    let mut client = Arc::unwrap_or_clone(pki.anonymous());
+    client.client_auth_cert_resolver = Arc::clone(&asked) as _;
+    let _ = tls(server.address, &Arc::new(client)).await;
+    let mut names = std::mem::take(&mut *asked.0.lock().unwrap());
+    names.sort();
+    names.dedup();
+    let request = request(server.address);
+    let is_let_in = Vehicle::try_connect(server.address, &pki.vehicle(VIN), VIN, request).await.is_ok();
+    (names, is_let_in)
+}
+
+#[tokio::test]
+async fn vehicles_of_the_maker_are_asked_for_and_those_of_the_file_as_well() {
+    let no_file = |tls: &mut Value| tls["ca_file"] = Value::Null;
+    let (production, is_let_in) = asks_for(no_file, false).await;
+    // Of the fourteen, all names differ.
+    assert_eq!((production.len(), is_let_in), (14, false));
+    let contains =
+        |names: &[Vec<u8>], part: &[u8]| names.iter().any(|name| name.windows(part.len()).any(|at| at == part));
+    assert!(contains(&production, b"Tesla Motors GF Berlin Product Issuing CA"));
+    let (engineering, _) = asks_for(no_file, true).await;
+    assert_eq!(engineering.len(), 8);
+    assert!(!contains(&engineering, b"GF Berlin"));
+    let (both, is_let_in) = asks_for(|_| {}, false).await;
+    assert!(is_let_in && both.len() >= 14, "{} names", both.len());
+    assert!(production.iter().all(|name| both.contains(name)));
+    let (file_alone, is_let_in) = asks_for(|tls| tls["maker_ca"] = json!(false), false).await;
+    assert_eq!((file_alone.len(), is_let_in), (1, true));
+}
 
 #[tokio::test]
 async fn only_http_1_1_is_offered() {
