@@ -165,11 +165,13 @@ impl App {
         let door = Door::open(config.permissions.as_ref())?;
 
         let topics = Topics::new(config.routes.iter().map(|route| route.topic.as_str()));
-        let targets = Arc::new(Targets::connect(&config, &topics, &metrics).await?);
+        let permissions = permissions(config.permissions.as_ref(), &metrics);
+        let targets = Arc::new(Targets::connect(&config, &topics, &permissions, &metrics).await?);
         let _ = connected.set(Arc::clone(&targets));
 
         let shutdown = Shutdown::new(config.shutdown);
-        let consent = Consent::open(config.permissions.as_ref(), door, config.http, &metrics, &admin.stop).await?;
+        let consent =
+            Consent::open(config.permissions.as_ref(), permissions, door, config.http, &metrics, &admin.stop).await?;
         let pipeline = pipeline(&config, topics, &targets, &consent, &metrics, &shutdown);
         let mut certificates = Watcher::new(config.listener.tls.reload_interval);
         std::iter::once(&tls).chain(&consent.tls).for_each(|tls| certificates.add(tls, &metrics));
@@ -208,6 +210,12 @@ impl App {
         consent.close().await;
         tracing::info!(activity = true, "stopped_server");
     }
+}
+
+/// Nothing is known yet of what owners have said.
+fn permissions(config: Option<&config::Permissions>, metrics: &Metrics) -> Arc<Permissions> {
+    let rules = config.map(|config| config.rules.clone());
+    Arc::new(rules.map_or_else(Permissions::off, |rules| metrics.scope(|| Permissions::new(rules))))
 }
 
 fn pipeline(
@@ -259,6 +267,7 @@ impl Consent {
     /// Returns when the grants are loaded: no vehicle is accepted before.
     async fn open(
         config: Option<&config::Permissions>,
+        permissions: Arc<Permissions>,
         door: Option<Door>,
         http: config::Http,
         metrics: &Metrics,
@@ -266,10 +275,9 @@ impl Consent {
     ) -> Result<Self, AppError> {
         let Some(config) = config else {
             tracing::info!(activity = true, "permissions_off");
-            return Ok(Self { permissions: Arc::new(Permissions::off()), _authority: None, api: None, tls: None });
+            return Ok(Self { permissions, _authority: None, api: None, tls: None });
         };
         let rules = config.rules.clone();
-        let permissions = Arc::new(metrics.scope(|| Permissions::new(rules.clone())));
         let authority = metrics.within(Authority::open(config, Arc::clone(&permissions))).await?;
         tracing::info!(activity = true, mode = ?rules.mode, action = ?rules.action, strict = rules.strict, "permissions_on");
         let (api, tls) = match door {

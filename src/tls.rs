@@ -1,4 +1,4 @@
-//! TLS for every listener: one way to make a server's rustls configuration from files, and to keep it in step with
+//! TLS. Towards others: `client`. For every listener: one way to make a server's rustls configuration from files, and to keep it in step with
 //! them.
 //!
 //! What cannot be used at the start ends it ([`TlsError`]). Afterwards [`Watcher`] replaces the configuration when the
@@ -11,6 +11,7 @@
 
 mod authorities;
 pub(crate) mod certificate;
+pub mod client;
 mod files;
 pub(crate) mod maker;
 mod metrics;

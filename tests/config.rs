@@ -351,8 +351,90 @@ fn lists_a_repeated_dispatcher_once() {
 fn names_a_dispatcher_that_this_build_lacks() {
     assert_eq!(
         errors(json!({"records": {"alerts": ["zmq"]}, "zmq": {"addr": "tcp://*:5284"}})),
-        ["records.alerts: this build has no dispatcher \"zmq\"; it has logger, kafka, sqlite"]
+        ["records.alerts: this build has no dispatcher \"zmq\"; it has logger, kafka, mqtt, sqlite"]
     );
+}
+
+#[cfg(feature = "mqtt")]
+fn mqtt(section: Value) -> Value {
+    json!({"records": {"V": ["mqtt"], "connectivity": ["mqtt"]}, "mqtt": section})
+}
+
+#[cfg(feature = "mqtt")]
+#[test]
+fn takes_the_references_mqtt_section() {
+    let section = json!({
+        "broker": "localhost:1883", "client_id": "client-1", "username": "u", "password": "p", "topic_base": "telemetry",
+        "qos": 1, "retained": true, "connect_timeout_ms": 0, "publish_timeout_ms": 1000, "keep_alive_seconds": 60,
+    });
+    let mqtt_config = config(mqtt(section)).dispatchers.mqtt.unwrap();
+    assert_eq!((mqtt_config.host.as_str(), mqtt_config.port, mqtt_config.tls), ("localhost", 1883, None));
+    assert_eq!(mqtt_config.connect_timeout, Duration::from_secs(30), "0 means the default");
+    assert_eq!(mqtt_config.publish_timeout, Duration::from_secs(1));
+    assert_eq!(mqtt_config.password.unwrap().expose(), "p");
+    let tls = config(mqtt(json!({"broker": "broker", "tls": {}}))).dispatchers.mqtt.unwrap();
+    assert!(tls.tls.is_some() && tls.port == 8883);
+    assert_eq!(errors(json!({"records": {"V": ["mqtt"]}})), ["expected MQTT to be configured"]);
+    let odd = json!({
+        "broker": "tcp://u:hidden@broker:1883", "password": 5, "qos": 3, "topic_base": "a/#", "clean_session": false,
+        "keep_alive_seconds": 70000, "publish_timeout_ms": -1, "home_assistant": {"discovery_prefix": "+"},
+    });
+    let found = errors(mqtt(odd));
+    let begins = [
+        "mqtt.password: expected a string, found something else",
+        "mqtt.broker: holds credentials; put them into mqtt.username and mqtt.password",
+        "mqtt.qos: 3 is out of range, allowed is 0, 1 or 2",
+        "mqtt.client_id: missing; with clean_session false",
+        "mqtt.publish_timeout_ms: -1 is out of range",
+        "mqtt.topic_base: unknown value",
+        "mqtt.keep_alive_seconds: 70000 is out of range",
+        "mqtt.home_assistant.discovery_prefix: unknown value",
+    ];
+    assert_eq!(found.len(), begins.len(), "{found:?}");
+    for (found, begin) in found.iter().zip(begins) {
+        assert!(found.starts_with(begin), "{found}, not {begin}");
+    }
+    for broker in ["ws://broker:80", "unix:///run/broker", "broker:port", "tcp://broker:1883/x"] {
+        let found = errors(mqtt(json!({"broker": broker})));
+        assert!(found[0].starts_with("mqtt.broker: unknown value"), "{found:?}");
+    }
+    let found = errors(mqtt(json!({"broker": "tcp://broker", "tls": {"cert_file": "x"}})));
+    assert_eq!(
+        found,
+        ["mqtt.broker: means no TLS, but there is mqtt.tls; begin it with ssl://, or leave mqtt.tls out",]
+    );
+    let found = errors(mqtt(json!({"broker": "ssl://broker", "tls": {"cert_file": "x"}})));
+    assert_eq!(found, ["mqtt.tls.cert_file: needs mqtt.tls.key_file as well"]);
+}
+
+#[cfg(feature = "mqtt")]
+#[test]
+fn acks_wait_for_an_mqtt_broker_that_confirms() {
+    let with_qos = |qos: u8| mqtt(json!({"broker": "b", "qos": qos}));
+    assert_eq!(rule(with_qos(0)), AckRule::OnReceipt);
+    assert!(warnings(with_qos(0))[0].starts_with("records.V: acked on receipt: none of its dispatchers keeps records"));
+    assert_eq!(rule(with_qos(1)), AckRule::AllDurable);
+    assert_eq!(config(with_qos(2)).routes[0].deciders, [DispatcherName::Mqtt]);
+    let mut named = with_qos(0);
+    named["reliable_ack_sources"] = json!({"V": "mqtt"});
+    assert_eq!(rule(named.clone()), AckRule::By(DispatcherName::Mqtt));
+    assert!(warnings(named)[0].contains("with mqtt.qos 0 no broker confirms a record"));
+}
+
+#[cfg(feature = "mqtt")]
+#[test]
+fn home_assistant_wants_retained_values_and_to_know_who_is_there() {
+    let home = |more: Value| {
+        let mut section = json!({"broker": "b", "qos": 1, "home_assistant": {}});
+        section.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        mqtt(section)
+    };
+    let mqtt_config = config(home(json!({}))).dispatchers.mqtt.unwrap();
+    assert!(mqtt_config.retained && mqtt_config.home_assistant.unwrap().has_connectivity);
+    assert!(warnings(home(json!({"retained": false})))[0].starts_with("mqtt.retained: with false, Home Assistant"));
+    let mut alone = home(json!({}));
+    alone["records"] = json!({"V": ["mqtt"]});
+    assert!(warnings(alone)[0].starts_with("records.connectivity: does not name mqtt"));
 }
 
 #[test]

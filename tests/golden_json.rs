@@ -3,14 +3,16 @@
 //! The input is the reference's own outgoing payload, so that these tests see the text forms alone.
 
 use fleet_telemetry::dispatch::logger;
+#[cfg(feature = "mqtt")]
+use fleet_telemetry::dispatch::mqtt::messages as mqtt;
 use fleet_telemetry::record::json::{self, JsonError};
 use fleet_telemetry::record::{Decoded, RecordKind};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 #[path = "support/golden.rs"]
 mod golden;
 
-use golden::{VIN, assert_same, json_differences, logger_differences};
+use golden::{VIN, assert_same, json_differences, logger_differences, mqtt_differences};
 
 /// A vector of which the reference delivered a record.
 struct Vector {
@@ -22,6 +24,8 @@ struct Vector {
     fails_in_json_mode: bool,
     /// Absent when the reference lost the line.
     logger: Option<Value>,
+    /// Absent when the reference published nothing.
+    mqtt: Option<Vec<(String, Value)>>,
 }
 
 #[test]
@@ -66,6 +70,46 @@ fn log_lines_equal_the_reference() {
     }
 }
 
+/// The order of topics is random there; here it is that of the record.
+#[cfg(feature = "mqtt")]
+#[test]
+fn mqtt_messages_equal_the_reference() {
+    let mut compared = 0;
+    let differences = mqtt_differences();
+    for vector in vectors().iter().filter(|vector| vector.kind.is_known()) {
+        let decoded = Decoded::decode(vector.kind, &vector.payload).expect(&vector.name);
+        let messages = mqtt::messages(&decoded, "base/of", VIN).expect("the kind is known").into_iter();
+        let prefix = format!("base/of/{VIN}/");
+        let ours = messages.map(|message| {
+            let topic = message.topic.strip_prefix(&prefix).expect("the prefix").to_owned();
+            (topic, parse(message.payload.as_bytes()))
+        });
+        let ours: Vec<_> = ours.collect();
+        let sorted = |messages: &[(String, Value)]| {
+            let mut messages: Vec<_> = messages.iter().map(|(topic, payload)| json!([topic, payload])).collect();
+            messages.sort_by_key(|message| message[0].to_string());
+            Value::from(messages)
+        };
+        let differences: Vec<_> =
+            differences.iter().map(|(name, ours, why)| (*name, sorted_list(ours), *why)).collect();
+        // Of the former no messages were captured.
+        let is_uncaptured = ["raw_trailing_bytes", "topic_known_sender_wrong"].contains(&vector.name.as_str());
+        if vector.mqtt.is_none() && (is_uncaptured || ours.is_empty()) {
+            continue;
+        }
+        compared += 1;
+        assert_same(&vector.name, vector.mqtt.as_deref().map(sorted).as_ref(), &sorted(&ours), &differences);
+    }
+    assert_eq!(compared, 219, "vectors with messages");
+}
+
+#[cfg(feature = "mqtt")]
+fn sorted_list(messages: &Value) -> Value {
+    let mut messages = messages.as_array().expect("a list").clone();
+    messages.sort_by_key(|message| message[0].to_string());
+    Value::from(messages)
+}
+
 fn vectors() -> Vec<Vector> {
     let vectors: Vec<_> = golden::vectors().into_iter().filter_map(delivered).collect();
     assert!(vectors.len() > 200, "only {} vectors", vectors.len());
@@ -87,6 +131,7 @@ fn delivered(vector: golden::Vector) -> Option<Vector> {
         fails_in_json_mode: vector.replies_in_json_mode.is_some(),
         json: vector.json,
         logger: vector.logger,
+        mqtt: vector.mqtt,
     })
 }
 

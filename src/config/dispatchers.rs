@@ -6,7 +6,7 @@ use strum::{Display, EnumString, IntoStaticStr, VariantArray};
 
 use super::error::{ConfigError, Problems};
 use super::file::FileConfig;
-use super::{Kafka, Logger, Route, Sqlite, Target, logger, sqlite, targets};
+use super::{Env, Kafka, Logger, Mqtt, Route, Sqlite, Target, logger, mqtt, sqlite, targets};
 
 /// The dispatchers that a configuration can name.
 #[derive(
@@ -41,6 +41,8 @@ pub struct Dispatchers {
     pub kafka: Option<Kafka>,
     /// The embedded store.
     pub sqlite: Option<Sqlite>,
+    /// An MQTT broker.
+    pub mqtt: Option<Mqtt>,
     /// Log lines.
     pub logger: Logger,
     /// How each is treated; [`Target::default`] for one that is not there.
@@ -67,15 +69,16 @@ impl DispatcherName {
             Self::Logger => true,
             Self::Kafka => cfg!(feature = "kafka"),
             Self::Sqlite => cfg!(feature = "sqlite"),
-            Self::Pubsub | Self::Kinesis | Self::Zmq | Self::Mqtt | Self::Redis => false,
+            Self::Mqtt => cfg!(feature = "mqtt"),
+            Self::Pubsub | Self::Kinesis | Self::Zmq | Self::Redis => false,
         }
     }
 
     /// Whether "delivered" means that the record survives a crash of this process, unless its own configuration
-    /// says otherwise (Kafka with `acks` 0).
+    /// says otherwise (Kafka with `acks` 0, MQTT with `qos` 0).
     #[must_use]
     pub fn is_durable(self) -> bool {
-        matches!(self, Self::Kafka | Self::Pubsub | Self::Kinesis | Self::Sqlite)
+        matches!(self, Self::Kafka | Self::Pubsub | Self::Kinesis | Self::Mqtt | Self::Sqlite)
     }
 }
 
@@ -91,6 +94,7 @@ pub(super) fn resolve(
     file: &FileConfig,
     routes: &[Route],
     kafka: Option<Kafka>,
+    env: &Env,
     problems: &mut Problems,
 ) -> Dispatchers {
     let uses = |name| routes.iter().any(|route| route.dispatchers.contains(&name));
@@ -101,11 +105,13 @@ pub(super) fn resolve(
         namespace: file.namespace.clone().unwrap_or_default(),
         kafka: kafka.filter(|_| uses(DispatcherName::Kafka)),
         sqlite: Some(sqlite::resolve(&file.sqlite, problems)).filter(|_| uses(DispatcherName::Sqlite)),
+        mqtt: mqtt::resolve(file, routes, env, problems),
         logger: logger::resolve(&file.logger, problems),
         targets: targets::resolve(
             [
                 (DispatcherName::Kafka, "kafka_options", &file.kafka_options.target),
                 (DispatcherName::Sqlite, "sqlite", &file.sqlite.target),
+                (DispatcherName::Mqtt, "mqtt", &file.mqtt.as_ref().map(|mqtt| mqtt.target.clone()).unwrap_or_default()),
                 (DispatcherName::Logger, "logger", &file.logger.target),
             ],
             routes,

@@ -178,6 +178,14 @@ pub enum ConfigError {
         /// Which promise, and the remedy.
         why: String,
     },
+    /// A secret, or what goes with one, that cannot be had.
+    #[error("{key}: {problem}")]
+    Secret {
+        /// The key's path.
+        key: String,
+        /// What is wrong, without the secret.
+        problem: String,
+    },
     /// An environment variable.
     #[error("environment variable {name}: \"{value}\" is not one of {allowed}")]
     Environment {

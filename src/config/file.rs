@@ -9,15 +9,18 @@ use super::kafka;
 use super::section::Section;
 
 pub use super::admin::{FileAdmin, FileMonitoring};
+pub use super::client_tls::FileClientTls;
 pub use super::http::FileHttpLimits;
 pub use super::kafka::{FileKafkaOptions, KafkaValue};
 pub use super::limits::FileLimits;
 pub use super::listener::{FileListener, FileListenerLimits};
 pub use super::log::{FileLog, FileLogLimits};
 pub use super::logger::FileLogger;
+pub use super::mqtt::{FileHomeAssistant, FileMqtt};
 pub use super::permissions::{FileAction, FileApi, FileApiTls, FilePath, FilePermissions, FileStore, FileTopic};
 pub use super::policy::{FilePolicy, FileRateLimit};
 pub use super::routes::FileRoutes;
+pub use super::secret::FileSecret;
 pub use super::session::FileSessionLimits;
 pub use super::shutdown::FileShutdown;
 pub use super::sqlite::FileSqlite;
@@ -56,6 +59,8 @@ pub struct FileConfig {
     pub kafka_options: FileKafkaOptions,
     /// The embedded store (ours).
     pub sqlite: FileSqlite,
+    /// An MQTT broker.
+    pub mqtt: Option<FileMqtt>,
     /// Bounds (ours).
     pub limits: FileLimits,
     /// `X-TXID` becomes the connection id when it is a UUID (ours).
@@ -99,6 +104,7 @@ impl FileConfig {
             kafka: section.map("kafka").map(kafka::values),
             kafka_options: section.object("kafka_options", FileKafkaOptions::read).unwrap_or_default(),
             sqlite: section.object("sqlite", FileSqlite::read).unwrap_or_default(),
+            mqtt: section.object("mqtt", FileMqtt::read),
             limits: section.object("limits", FileLimits::read).unwrap_or_default(),
             connection_id_from_header: section.value("connection_id_from_header"),
             shutdown: section.object("shutdown", FileShutdown::read).unwrap_or_default(),
@@ -106,7 +112,7 @@ impl FileConfig {
             permissions: section.object("permissions", FilePermissions::read),
             problems: Problems::default(),
         };
-        for dispatcher in ["kinesis", "pubsub", "zmq", "mqtt", "redis"] {
+        for dispatcher in ["kinesis", "pubsub", "zmq", "redis"] {
             section.accept(dispatcher); // routing to one of them is the error
         }
         section.ineffective("airbrake", "this build sends no error reports");

@@ -7,6 +7,7 @@
 
 mod admin;
 mod bounds;
+mod client_tls;
 mod dispatchers;
 mod duration;
 mod env;
@@ -22,11 +23,13 @@ mod limits;
 mod listener;
 mod log;
 mod logger;
+mod mqtt;
 mod permissions;
 mod policy;
 mod ports;
 pub mod resolve;
 mod routes;
+mod secret;
 mod section;
 mod session;
 mod shutdown;
@@ -39,6 +42,7 @@ mod workers;
 use std::path::Path;
 
 pub use admin::Admin;
+pub use client_tls::ClientTls;
 pub use dispatchers::{DispatcherName, Dispatchers};
 pub use env::Env;
 pub use error::{ConfigError, LoadError, Problems, Warning};
@@ -48,12 +52,14 @@ pub use kafka::Kafka;
 pub use listener::Listener;
 pub use log::Log;
 pub use logger::Logger;
+pub use mqtt::{HomeAssistant, Mqtt, QoS};
 pub use permissions::{
     ApiTls, ApiToken, MIN_TOKEN_BYTES, PermissionStore, Permissions, PermissionsApi, TokenError, check_token, rules,
 };
 pub use policy::{OverLimit, Policy, RateLimit};
 pub use resolve::resolve;
 pub use routes::{AckRule, Route};
+pub use secret::Secret;
 pub use session::Session;
 pub use shutdown::Shutdown;
 pub use sqlite::Sqlite;

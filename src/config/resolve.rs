@@ -2,8 +2,8 @@
 
 use super::error::{ConfigError, Problems, Warning};
 use super::{
-    Config, DispatcherName, Env, admin, dispatchers, file, http, kafka, listener, log, permissions, policy, ports,
-    routes, session, shutdown, tls, workers,
+    Config, DispatcherName, Env, admin, dispatchers, file, http, kafka, listener, log, mqtt, permissions, policy,
+    ports, routes, session, shutdown, tls, workers,
 };
 
 /// Tracked VINs, at most; each is a metric label.
@@ -15,7 +15,12 @@ const MAX_TRACKED_VINS: usize = 20;
 /// All mistakes, those found while reading the file first. Warnings found on the way come with them.
 pub fn resolve(mut file: file::FileConfig, env: &Env) -> Result<(Config, Vec<Warning>), Problems> {
     let mut problems = std::mem::take(&mut file.problems);
-    let routes = routes::resolve(&file.routes, kafka::confirms(&file), &mut problems);
+    let confirms = |name| match name {
+        DispatcherName::Kafka => kafka::confirms(&file),
+        DispatcherName::Mqtt => mqtt::confirms(&file),
+        _ => true,
+    };
+    let routes = routes::resolve(&file.routes, confirms, &mut problems);
     let tls = tls::resolve(file.tls.as_ref(), file.use_default_eng_ca, &mut problems);
     let uses = |name| routes.iter().any(|route| route.dispatchers.contains(&name));
     let permissions_use_kafka = file.permissions.as_ref().is_some_and(file::FilePermissions::uses_kafka);
@@ -28,7 +33,7 @@ pub fn resolve(mut file: file::FileConfig, env: &Env) -> Result<(Config, Vec<War
         listener: listener::resolve(&file.listener, &file.limits, tls, &mut problems),
         session: session::resolve(&file.limits.session, file.connection_id_from_header.unwrap_or(true), &mut problems),
         policy: policy::resolve(&file.policy, &mut problems),
-        dispatchers: dispatchers::resolve(&file, &routes, kafka, &mut problems),
+        dispatchers: dispatchers::resolve(&file, &routes, kafka, env, &mut problems),
         routes,
         admin: admin::resolve(&file.admin, &mut problems),
         http: http::resolve(&file.limits.http, &mut problems),

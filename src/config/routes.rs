@@ -57,8 +57,12 @@ impl FileRoutes {
     }
 }
 
-/// `kafka_confirms`: Kafka, as it is configured, says when a record is safe.
-pub(super) fn resolve(file: &FileRoutes, kafka_confirms: bool, problems: &mut Problems) -> Vec<Route> {
+/// `confirms`: a dispatcher that can, as it is configured, says when a record is safe.
+pub(super) fn resolve(
+    file: &FileRoutes,
+    confirms: impl Fn(DispatcherName) -> bool,
+    problems: &mut Problems,
+) -> Vec<Route> {
     if file.records.is_empty() {
         problems.advise("records", "no record type is routed, so records are acked and dropped");
     }
@@ -66,7 +70,7 @@ pub(super) fn resolve(file: &FileRoutes, kafka_confirms: bool, problems: &mut Pr
         problems.out_of_range("records", file.records.len(), format!("at most {MAX_RECORD_TYPES} record types"));
     }
     let default = default_rule(file.ack.as_deref(), problems);
-    let is_durable = |name: DispatcherName| name.is_durable() && (kafka_confirms || name != DispatcherName::Kafka);
+    let is_durable = |name: DispatcherName| name.is_durable() && confirms(name);
     for (record, dispatcher) in &file.reliable_ack_sources {
         if let Err(error) = check_source(record, dispatcher, &file.records) {
             problems.error(error);

@@ -87,6 +87,17 @@ impl<'a> Section<'a> {
         value
     }
 
+    /// A text that is not shown, whatever is wrong with it.
+    pub(super) fn secret(&mut self, name: &'static str) -> Option<String> {
+        let json = self.take(name)?;
+        let value = String::from_json(&json);
+        if value.is_none() {
+            let (key, found) = (self.path_of(name), "something else".to_owned());
+            self.problems.error(ConfigError::WrongType { key, expected: String::EXPECTED, found });
+        }
+        value
+    }
+
     /// A duration: integer nanoseconds, or a string with units.
     pub(super) fn duration(&mut self, name: &'static str) -> Option<Duration> {
         /// Integers below this many nanoseconds are mistakes.

@@ -46,6 +46,8 @@ impl DispatcherMetrics {
         // The reference counts Kafka in two steps, the others in one.
         let (handed, delivered) = match dispatcher {
             DispatcherName::Kafka => ("produce", "produce_ack"),
+            // There, `publish` counts messages, of which a record makes several; the dispatcher counts them itself.
+            DispatcherName::Mqtt => ("handed", "delivered"),
             _ => ("handed", "publish"),
         };
         let kinds = topics.table(|_, topic| {

@@ -10,6 +10,8 @@ pub mod kafka;
 mod late;
 pub mod logger;
 pub mod metrics;
+#[cfg(feature = "mqtt")]
+pub mod mqtt;
 pub mod outbox;
 pub mod receipt;
 #[cfg(feature = "sqlite")]
@@ -32,6 +34,7 @@ pub use receipt::{Outcome, Outlet, Receipt, Settled};
 pub use targets::Targets;
 
 use crate::config::DispatcherName;
+use crate::permissions::Permissions;
 use crate::record::{Record, Topics};
 
 /// A way out of the process.
@@ -114,12 +117,15 @@ pub(crate) fn problems(config: &crate::config::Dispatchers) -> Vec<(DispatcherNa
     #[cfg(feature = "kafka")]
     problems
         .extend(config.kafka.iter().flat_map(kafka::trial::problems).map(|problem| (DispatcherName::Kafka, problem)));
+    #[cfg(feature = "mqtt")]
+    problems.extend(config.mqtt.as_ref().and_then(mqtt::problem).map(|problem| (DispatcherName::Mqtt, problem)));
     #[cfg(feature = "sqlite")]
     problems.extend(config.sqlite.as_ref().and_then(sqlite::problem).map(|problem| (DispatcherName::Sqlite, problem)));
     problems
 }
 
-/// Connects a dispatcher; returns when it is ready to deliver.
+/// Connects a dispatcher; returns when it is ready to deliver. `permissions` are for those that keep what could be
+/// taken back.
 ///
 /// # Errors
 /// [`ConnectError`].
@@ -127,6 +133,7 @@ pub async fn connect(
     name: DispatcherName,
     config: &crate::config::Dispatchers,
     topics: &Topics,
+    permissions: &Arc<Permissions>,
 ) -> Result<Arc<dyn Dispatcher>, ConnectError> {
     // The configuration's resolver has checked that the section exists and that the build has it.
     let missing =
@@ -145,6 +152,10 @@ pub async fn connect(
         }
         #[cfg(feature = "sqlite")]
         DispatcherName::Sqlite => Arc::new(sqlite::connect(config.sqlite.as_ref().ok_or_else(missing)?, topics)?),
+        #[cfg(feature = "mqtt")]
+        DispatcherName::Mqtt => {
+            Arc::new(mqtt::connect(config.mqtt.as_ref().ok_or_else(missing)?, topics, permissions).await?)
+        }
         _ => return Err(missing()),
     })
 }

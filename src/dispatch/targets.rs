@@ -10,6 +10,7 @@ use metrics::gauge;
 use super::{ConnectError, Dispatcher, DispatcherMetrics, Health, Late, Route, Target, connect};
 use crate::config::{self, Config, DispatcherName, InFlight, Start};
 use crate::metrics::Metrics;
+use crate::permissions::Permissions;
 use crate::record::Topics;
 
 /// The dispatchers, by name.
@@ -25,6 +26,7 @@ pub struct Targets {
 struct Connecting {
     dispatchers: Arc<config::Dispatchers>,
     topics: Topics,
+    permissions: Arc<Permissions>,
     metrics: Arc<Metrics>,
 }
 
@@ -34,8 +36,14 @@ impl Targets {
     ///
     /// # Errors
     /// The first [`ConnectError`] of one that is required.
-    pub async fn connect(config: &Config, topics: &Topics, metrics: &Arc<Metrics>) -> Result<Self, ConnectError> {
+    pub async fn connect(
+        config: &Config,
+        topics: &Topics,
+        permissions: &Arc<Permissions>,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Self, ConnectError> {
         let connecting = Connecting {
+            permissions: Arc::clone(permissions),
             dispatchers: Arc::new(config.dispatchers.clone()),
             topics: topics.clone(),
             metrics: Arc::clone(metrics),
@@ -95,9 +103,9 @@ impl Connecting {
     }
 
     async fn dispatcher(self, name: DispatcherName) -> Result<Arc<dyn Dispatcher>, ConnectError> {
-        let Self { dispatchers, topics, metrics } = self;
+        let Self { dispatchers, topics, permissions, metrics } = self;
         // A dispatcher may register metrics of its own wherever it likes.
-        metrics.within(connect(name, &dispatchers, &topics)).await
+        metrics.within(connect(name, &dispatchers, &topics, &permissions)).await
     }
 }
 

@@ -85,6 +85,24 @@ impl Permissions {
         self.rules.mode == Mode::Off
     }
 
+    /// Whether anything is ever withheld.
+    #[must_use]
+    pub fn enforces(&self) -> bool {
+        self.rules.mode == Mode::Enforce
+    }
+
+    /// What owners have said, if that is known.
+    #[must_use]
+    pub fn grants(&self) -> Option<Grants> {
+        Option::clone(&self.grants.load())
+    }
+
+    /// Raised by every change of what [`Self::grants`] gives.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
     /// Replaces what is known; in force for every record that is accepted after this returns.
     pub fn replace(&self, grants: Option<Grants>) {
         self.grants.store(Arc::new(grants));

@@ -107,6 +107,20 @@ impl Grants {
         self.shards.iter().flat_map(|shard| shard.keys())
     }
 
+    /// The vehicles whose owners say something else here than in `before`, each with what it is; `None`: nothing any
+    /// more. Looks only at what is not shared.
+    pub fn changes<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = (&'a Arc<str>, Option<&'a Vehicle>)> {
+        let pairs = self.shards.iter().zip(before.shards.iter()).filter(|(now, before)| !Arc::ptr_eq(now, before));
+        pairs.flat_map(|(now, before)| {
+            let is_other = move |(vin, vehicle): &(&Arc<str>, &Arc<Vehicle>)| {
+                before.get(*vin).is_none_or(|before| !Arc::ptr_eq(before, vehicle))
+            };
+            let said = now.iter().filter(is_other).map(|(vin, vehicle)| (vin, Some(&**vehicle)));
+            let gone = before.keys().filter(|vin| !now.contains_key(*vin)).map(|vin| (vin, None));
+            said.chain(gone)
+        })
+    }
+
     fn shard_mut(&mut self, vin: &str) -> &mut Shard {
         Arc::make_mut(&mut Arc::make_mut(&mut self.shards)[shard(vin)])
     }
@@ -174,6 +188,23 @@ mod tests {
         assert_eq!(grants.iter().count(), 1);
         grants.remove("A", Scope::VehicleLocation);
         assert!(grants.vehicle("A").is_none());
+    }
+
+    #[test]
+    fn changes_are_the_vehicles_that_differ() {
+        let mut before = Grants::default();
+        (0..5_000).for_each(|n| drop(before.set(&format!("VIN{n}"), Scope::Media, grant(1))));
+        let mut now = before.clone();
+        now.set("VIN7", Scope::Media, grant(2));
+        now.set("NEW", Scope::VehicleLocation, grant(1));
+        now.remove("VIN8", Scope::Media);
+        let mut changes: Vec<_> =
+            now.changes(&before).map(|(vin, vehicle)| (vin.to_string(), vehicle.map(|v| v.all().len()))).collect();
+        changes.sort();
+        let expected = [("NEW", Some(1)), ("VIN7", Some(1)), ("VIN8", None)];
+        assert_eq!(changes, expected.map(|(vin, grants)| (vin.to_owned(), grants)));
+        assert_eq!(now.changes(&now.clone()).count(), 0);
+        assert_eq!(before.changes(&Grants::default()).count(), 5_000);
     }
 
     /// Times are printed, not judged: `cargo test --release a_change_among -- --nocapture`.

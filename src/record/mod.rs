@@ -111,6 +111,12 @@ impl Record {
         })
     }
 
+    /// Whether both are the same record, not two alike.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// The record's type.
     #[must_use]
     pub fn kind(&self) -> RecordKind {

@@ -326,10 +326,9 @@ impl Bench {
 
     /// Record number `n`; its kind and content follow from `n`.
     pub(crate) fn record(&self, vin: &str, n: usize) -> Record {
-        let (mut kind, mut payload) = content(&self.topics, vin, n);
-        if !self.opaque && !kind.is_known() {
-            (kind, payload) = content(&self.topics, vin, 0);
-        }
+        let is_opaque = n % KINDS == KINDS - 1;
+        let shape = if is_opaque && !self.opaque { 0 } else { n % KINDS };
+        let (kind, payload) = content(&self.topics, vin, shape, n);
         Record::from_parts(kind, &payload, &txid(n), origin(vin), Received::now())
     }
 
@@ -367,6 +366,14 @@ impl Bench {
         let in_time = tokio::time::timeout(H::PATIENCE, all).await.is_ok();
         assert!(in_time, "{} of {count} receipts settled in {:?}", settled.len(), H::PATIENCE);
         assert_eq!(settled.len(), count, "receipts settle once");
+        settled
+    }
+
+    /// What has settled, when something has.
+    pub(crate) async fn some_settled<H: Harness>(&self) -> Vec<Settled> {
+        let mut settled = Vec::new();
+        let some = poll_fn(|cx| self.outlet.poll_settled(cx, &mut settled));
+        tokio::time::timeout(H::PATIENCE, some).await.expect("something settles in time");
         settled
     }
 
@@ -465,7 +472,7 @@ fn txid(n: usize) -> Vec<u8> {
     format!("txid-{n:06}").into_bytes()
 }
 
-fn number(txid: &[u8]) -> usize {
+pub(crate) fn number(txid: &[u8]) -> usize {
     let digits = std::str::from_utf8(txid).expect("made by txid").trim_start_matches("txid-");
     digits.parse().expect("made by txid")
 }
@@ -479,11 +486,12 @@ pub(crate) fn origin(vin: &str) -> Arc<Origin> {
     })
 }
 
-fn content(topics: &Topics, vin: &str, n: usize) -> (RecordKind, Vec<u8>) {
+/// Of one of [`KINDS`] shapes; `n` can be told from it.
+fn content(topics: &Topics, vin: &str, shape: usize, n: usize) -> (RecordKind, Vec<u8>) {
     let seconds = 1_750_000_000 + i64::try_from(n).expect("a small number");
     let created_at = Some(prost_types::Timestamp { seconds, nanos: 123_000_000 });
     let vin = vin.to_owned();
-    match n % KINDS {
+    match shape {
         0 => {
             (RecordKind::V, vehicle_data::Payload { data: data(n), created_at, vin, is_resend: false }.encode_to_vec())
         }

@@ -10,6 +10,12 @@ mod kafka_contract;
 #[cfg(feature = "kafka")]
 mod kafka_faults;
 mod logger;
+#[cfg(feature = "mqtt")]
+mod mqtt;
+#[cfg(feature = "mqtt")]
+mod mqtt_consent;
+#[cfg(feature = "mqtt")]
+mod mqtt_contract;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 

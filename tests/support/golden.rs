@@ -39,6 +39,8 @@ pub struct Vector {
     pub payload: Option<Vec<u8>>,
     /// The value in JSON mode; absent when there is none.
     pub json: Option<Value>,
+    /// Topics below `<topic_base>/<vin>/`, with their payloads; absent when nothing was published.
+    pub mqtt: Option<Vec<(String, Value)>>,
     /// `data` in the logger's line; absent when there is none, or the reference lost it.
     pub logger: Option<Value>,
 }
@@ -117,6 +119,31 @@ pub fn logger_differences() -> Vec<Difference> {
         ("float_nan", v(json!({ "Odometer": "NaN" })), non_finite),
         ("float_inf", v(json!({ "Odometer": "Infinity" })), non_finite),
         ("float_ninf", v(json!({ "Odometer": "-Infinity" })), non_finite),
+    ]
+}
+
+/// Where MQTT differs: topics and payloads.
+pub fn mqtt_differences() -> Vec<Difference> {
+    let non_finite = "JSON has no such number and the reference loses the whole record";
+    let one = |topic: &str, payload: Value| json!([[topic, payload]]);
+    let alert = json!({ "Audiences": ["Customer"], "StartedAt": "1970-01-01T00:00:05Z" });
+    vec![
+        (
+            "v_unknown_field_number",
+            json!([["v/31999", 5], ["v/SemiCruiseSpeedLimitMph", 6], ["v/GpsAccuracyMeters", true]]),
+            "our schema knows fields 260 to 269",
+        ),
+        ("double_nan", one("v/Odometer", json!("NaN")), non_finite),
+        ("double_inf", one("v/Odometer", json!("Infinity")), non_finite),
+        ("double_ninf", one("v/Odometer", json!("-Infinity")), non_finite),
+        ("float_nan", one("v/Odometer", json!("NaN")), non_finite),
+        ("float_inf", one("v/Odometer", json!("Infinity")), non_finite),
+        ("float_ninf", one("v/Odometer", json!("-Infinity")), non_finite),
+        (
+            "alerts_slash_name",
+            json!([["alerts/a%2Fb%23c/current", alert], ["alerts/a%2Fb%23c/history", [alert]]]),
+            "the broker closes the reference's connection for this topic",
+        ),
     ]
 }
 

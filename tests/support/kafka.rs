@@ -1,6 +1,5 @@
 //! A real Kafka broker for tests, through `scripts/kafka`.
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -12,6 +11,7 @@ use rdkafka::message::{Headers, Message as _};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use super::process;
+use super::service::free_ports;
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/kafka");
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -57,7 +57,7 @@ impl Broker {
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("kafka-{}-{count}", std::process::id()));
         let guard = Command::new(SCRIPT).arg("guard").arg(&dir).stdin(Stdio::piped()).spawn().unwrap();
-        let (port, controller_port) = free_ports();
+        let [port, controller_port] = free_ports();
         let broker = Self { dir, port, controller_port, guard };
         broker.restart();
         broker
@@ -175,16 +175,6 @@ fn owned(message: &rdkafka::message::BorrowedMessage<'_>) -> Message {
         partition: message.partition(),
         offset: message.offset(),
     }
-}
-
-/// Two ports that nobody listens on. Below the range that the kernel gives to outgoing connections: while the
-/// broker is down, one of those must not take its port.
-fn free_ports() -> (u16, u16) {
-    let mut free = std::iter::repeat_with(|| 20_000 + uuid::Uuid::new_v4().as_u64_pair().0 % 12_000)
-        .map(|port| u16::try_from(port).unwrap())
-        .filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
-    let first = free.next().unwrap();
-    (first, free.find(|port| *port != first).unwrap())
 }
 
 fn run(command: &mut Command) {

@@ -8,12 +8,16 @@
 )]
 
 pub(crate) mod api;
+pub(crate) mod docs;
 #[cfg(feature = "kafka")]
 pub(crate) mod fence;
 #[cfg(feature = "kafka")]
 pub(crate) mod kafka;
+#[cfg(feature = "mqtt")]
+pub(crate) mod mosquitto;
 pub(crate) mod pki;
 pub(crate) mod process;
 pub(crate) mod server;
+pub(crate) mod service;
 pub(crate) mod vehicle;
 pub(crate) mod wait;

@@ -29,19 +29,20 @@ pub struct Leaf {
 }
 
 impl Pki {
-    /// Writes `vehicle_ca.crt`, `server.crt` and `server.key` to `dir`.
+    /// Writes `vehicle_ca.crt`, `server_ca.crt`, `server.crt` and `server.key` to `dir`.
     pub fn new(dir: &Path) -> Self {
         Self::with_issuer(dir, "TeslaMotors")
     }
 
     pub fn with_issuer(dir: &Path, vehicle_issuer: &str) -> Self {
         let (vehicles, vehicle_ca_pem, _) = authority(vehicle_issuer);
-        let (servers, _, server_ca) = authority("Test Server CA");
+        let (servers, server_ca_pem, server_ca) = authority("Test Server CA");
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec!["localhost".into(), "127.0.0.1".into()]).unwrap();
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         let certificate = params.signed_by(&key, &servers).unwrap();
         std::fs::write(dir.join("vehicle_ca.crt"), vehicle_ca_pem).unwrap();
+        std::fs::write(dir.join("server_ca.crt"), server_ca_pem).unwrap();
         std::fs::write(dir.join("server.crt"), certificate.pem()).unwrap();
         std::fs::write(dir.join("server.key"), key.serialize_pem()).unwrap();
         Self { vehicles, server_ca, dir: dir.to_owned() }
@@ -49,6 +50,18 @@ impl Pki {
 
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// Writes `client.crt` and `client.key`, of the authority that signs vehicles' certificates.
+    pub fn write_client(&self, name: &str) {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let certificate = params.signed_by(&key, &self.vehicles).unwrap();
+        std::fs::write(self.dir.join("client.crt"), certificate.pem()).unwrap();
+        std::fs::write(self.dir.join("client.key"), key.serialize_pem()).unwrap();
     }
 
     /// A client configuration with a vehicle's certificate.

@@ -1,17 +1,17 @@
 //! The values of a record as the log lines show them.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
-use prost_types::Timestamp;
-
-use crate::proto::vehicle_alerts::{Audience, VehicleAlert};
+use crate::proto::vehicle_alerts::VehicleAlert;
 use crate::proto::vehicle_connectivity::{ConnectivityEvent, VehicleConnectivity};
-use crate::proto::vehicle_data::{Field, Payload, TireLocation};
+use crate::proto::vehicle_data::{Payload, TireLocation};
 use crate::proto::vehicle_error::VehicleError;
 use crate::record::Decoded;
+use crate::record::decoded::field_name;
 use crate::record::decoded::value::{Content, Enumerator, View};
-use crate::record::json::text::{self, List, Object, member};
+use crate::record::json::plain;
+use crate::record::json::text::{self, Object, member};
 use crate::record::json::{timestamp, write_doors, write_location};
 
 /// The member `data` of a record's log line: JSON with sorted members. `None` for topics whose payload is opaque.
@@ -22,18 +22,12 @@ pub fn data(decoded: &Decoded, vin: &str, verbose: bool) -> Option<String> {
     let mut out = String::new();
     match decoded {
         Decoded::V(payload) => Vehicle { vin, verbose }.write(&mut out, payload),
-        Decoded::Alerts(alerts) => write_list(&mut out, &alerts.alerts, write_alert),
-        Decoded::Errors(errors) => write_list(&mut out, &errors.errors, write_error),
+        Decoded::Alerts(alerts) => plain::write_list(&mut out, &alerts.alerts, write_alert),
+        Decoded::Errors(errors) => plain::write_list(&mut out, &errors.errors, write_error),
         Decoded::Connectivity(connectivity) => write_connectivity(&mut out, connectivity, vin),
         Decoded::Opaque => return None,
     }
     Some(out)
-}
-
-/// The name of a field; its decimal number when the schema has none.
-pub(super) fn field_name(key: i32) -> Cow<'static, str> {
-    let field = Enumerator::new(key, Field::as_str_name);
-    field.name.map_or_else(|| key.to_string().into(), Cow::Borrowed)
 }
 
 /// What decides how a value is shown.
@@ -66,7 +60,7 @@ impl Vehicle<'_> {
         for (name, member) in &members {
             let out = object.member(name);
             match member {
-                Member::CreatedAt => write_date_time(out, payload.created_at.as_ref()),
+                Member::CreatedAt => plain::write_date_time(out, payload.created_at.as_ref()),
                 Member::IsResend => text::boolean(out, payload.is_resend),
                 Member::Vin => text::log_safe_string(out, self.vin),
                 Member::Value(view) => self.write_value(out, *view),
@@ -99,10 +93,8 @@ impl Vehicle<'_> {
             Content::Doors(doors) => write_doors(out, doors),
             Content::Tires(tires) if self.is_semi_truck() => write_semi_truck_tires(out, tires),
             Content::Tires(tires) => write_tires(out, tires),
-            Content::Time(time) => {
-                text::display(out, format_args!("\"{:02}:{:02}:{:02}\"", time.hour, time.minute, time.second));
-            }
-            Content::Enum(enumerator) => write_enumerator(out, enumerator),
+            Content::Time(time) => plain::write_time(out, time),
+            Content::Enum(enumerator) => plain::write_enumerator(out, enumerator),
         }
     }
 
@@ -139,12 +131,7 @@ fn write_semi_truck_tires(out: &mut String, tires: TireLocation) {
 
 fn write_alert(out: &mut String, alert: &VehicleAlert) {
     let mut object = Object::open(out);
-    match &alert.audiences[..] {
-        [] => member!(object, "Audiences").push_str("null"),
-        audiences => write_list(member!(object, "Audiences"), audiences, |out, audience| {
-            write_enumerator(out, Enumerator::new(*audience, Audience::as_str_name));
-        }),
-    }
+    plain::write_audiences(member!(object, "Audiences"), &alert.audiences);
     if let Some(ended) = &alert.ended_at {
         text::integer(member!(object, "EndedAt"), timestamp::whole_seconds(ended));
     }
@@ -162,19 +149,7 @@ fn write_error(out: &mut String, error: &VehicleError) {
         text::integer(member!(object, "CreatedAt"), timestamp::whole_seconds(created));
     }
     text::log_safe_string(member!(object, "Name"), &error.name);
-    match error.tags.is_empty() {
-        true => member!(object, "Tags").push_str("null"),
-        false => write_tags(member!(object, "Tags"), &error.tags),
-    }
-    object.close();
-}
-
-fn write_tags(out: &mut String, tags: &HashMap<String, String>) {
-    let sorted: BTreeMap<_, _> = tags.iter().collect();
-    let mut object = Object::open(out);
-    for (key, value) in sorted {
-        text::log_safe_string(object.member_with(|out| text::log_safe_string(out, key)), value);
-    }
+    plain::write_tags(member!(object, "Tags"), &error.tags);
     object.close();
 }
 
@@ -185,39 +160,16 @@ fn write_connectivity(out: &mut String, connectivity: &VehicleConnectivity, vin:
     text::integer(member!(object, "CreatedAt"), created);
     text::log_safe_string(member!(object, "NetworkInterface"), &connectivity.network_interface);
     let status = Enumerator::new(connectivity.status, ConnectivityEvent::as_str_name);
-    write_enumerator(member!(object, "Status"), status);
+    plain::write_enumerator(member!(object, "Status"), status);
     text::log_safe_string(member!(object, "Vin"), vin);
     object.close();
-}
-
-/// An unknown number is a string too, so that a member's type never changes.
-fn write_enumerator(out: &mut String, enumerator: Enumerator) {
-    match enumerator.name {
-        Some(name) => text::plain_string(out, name),
-        None => text::display(out, format_args!("\"{}\"", enumerator.number)),
-    }
-}
-
-/// Without a timestamp: the epoch.
-fn write_date_time(out: &mut String, created: Option<&Timestamp>) {
-    out.push('"');
-    timestamp::date_time(out, created.map_or(0, timestamp::whole_seconds));
-    out.push_str("Z\"");
-}
-
-fn write_list<T>(out: &mut String, items: &[T], write: fn(&mut String, &T)) {
-    let mut list = List::open(out);
-    for item in items {
-        write(list.item(), item);
-    }
-    list.close();
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::proto::vehicle_data::value::Value as Kind;
-    use crate::proto::vehicle_data::{Datum, Time, Value};
+    use crate::proto::vehicle_data::{Datum, Field, Time, Value};
 
     fn shown(kind: Kind, vin: &str, verbose: bool) -> serde_json::Value {
         let value = Some(Value { value: Some(kind) });

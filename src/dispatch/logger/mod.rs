@@ -23,6 +23,7 @@ use super::{DispatchError, Dispatcher, Full, Health, Outbox, Receipt};
 use crate::config::{self, DispatcherName};
 use crate::logging::{Fields, Log, RateLimited, Then, Unwritten, Value};
 use crate::proto::vehicle_data::Payload;
+use crate::record::decoded::field_name;
 use crate::record::json::text::{self, Object};
 use crate::record::{Decoded, Record, Topics};
 
@@ -175,7 +176,7 @@ fn log_skipped(payload: &Payload, vin: &str) {
     let mut without_content =
         payload.data.iter().filter(|datum| datum.value.as_ref().is_some_and(|value| value.value.is_none()));
     if let Some(first) = without_content.next() {
-        let name = data::field_name(first.key);
+        let name = field_name(first.key);
         let count = 1 + without_content.count();
         info!(target: TARGET, %name, vin, count, activity = true, "unknown_payload_value_data_type");
     }

@@ -3,6 +3,8 @@
 mod known;
 pub mod value;
 
+use std::borrow::Cow;
+
 use prost::Message;
 
 use super::RecordKind;
@@ -40,6 +42,12 @@ impl Decoded {
             RecordKind::Custom(_) | RecordKind::Other => Self::Opaque,
         })
     }
+}
+
+/// The name of a field; its decimal number when the schema has none.
+pub(crate) fn field_name(key: i32) -> Cow<'static, str> {
+    let field = value::Enumerator::new(key, vehicle_data::Field::as_str_name);
+    field.name.map_or_else(|| key.to_string().into(), Cow::Borrowed)
 }
 
 /// Decodes as leniently as the hot path checks: prost alone refuses a known field number with an unexpected

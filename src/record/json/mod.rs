@@ -4,6 +4,7 @@
 //! numbers as themselves; only a oneof without content is left out. Enums are names, or bare numbers when the
 //! schema has no name; 64-bit integers are strings; timestamps are RFC 3339.
 
+pub(crate) mod plain;
 pub(crate) mod text;
 pub(crate) mod timestamp;
 
