@@ -21,10 +21,7 @@ pub(crate) struct Judgement {
 
 /// Looks at all that `config` names.
 pub(crate) fn judge(config: &Config) -> Judgement {
-    let mut judgement = Judgement::default();
-    let files = listener::tls::of(&config.listener.tls);
-    judgement.errors.extend(Tls::problems(&files).iter().map(ToString::to_string));
-    judgement.warnings.extend(Tls::advice(&files));
+    let mut judgement = judge_certificates(config);
     if let Some(section) = &config.permissions {
         judgement.errors.extend(grants::problems(section));
     }
@@ -32,6 +29,18 @@ pub(crate) fn judge(config: &Config) -> Judgement {
         judgement.add(name, problem, config);
     }
     judgement
+}
+
+/// Looks at the certificates of the vehicles' port alone. For a configuration with mistakes elsewhere, too: what it does
+/// not name is left out.
+pub(crate) fn judge_certificates(config: &Config) -> Judgement {
+    let files = listener::tls::of(&config.listener.tls);
+    let is_named = |file: &crate::tls::File| !file.path.as_os_str().is_empty();
+    if !is_named(&files.cert) || !is_named(&files.key) {
+        return Judgement::default();
+    }
+    let errors = Tls::problems(&files).iter().map(ToString::to_string).collect();
+    Judgement { errors, warnings: Tls::advice(&files) }
 }
 
 impl Judgement {

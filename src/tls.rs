@@ -58,7 +58,7 @@ struct Loaded {
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file cannot be read.
-    #[error("{key}: {path}: {source}")]
+    #[error("{key}: {path}: {source}{}", whose(path, source))]
     Unreadable {
         /// The key in the configuration.
         key: &'static str,
@@ -76,6 +76,16 @@ pub enum TlsError {
         path: PathBuf,
         /// What is wrong with it.
         source: pem::Error,
+    },
+    /// A file is in another form than PEM in the clear.
+    #[error("{key}: {path}: {form}")]
+    OtherForm {
+        /// The key in the configuration.
+        key: &'static str,
+        /// Its value.
+        path: PathBuf,
+        /// Which form, and the command that changes it.
+        form: String,
     },
     /// A file that needs certificates has none.
     #[error("{key}: {path} holds no certificate; certs/README.md says what belongs into it and where to get that")]
@@ -199,6 +209,25 @@ impl Loaded {
     }
 }
 
+/// Who may read a file that this process may not.
+fn whose(path: &std::path::Path, error: &std::io::Error) -> String {
+    use std::os::unix::fs::MetadataExt;
+    if error.kind() != std::io::ErrorKind::PermissionDenied {
+        return String::new();
+    }
+    let user = rustix::process::geteuid().as_raw();
+    match std::fs::metadata(path) {
+        Ok(file) => format!(
+            "; it belongs to user {} and group {} with mode {:o}, and this process runs as user {user}: give the file to \
+             that user, or its group",
+            file.uid(),
+            file.gid(),
+            file.mode() & 0o7777
+        ),
+        Err(_) => format!("; this process runs as user {user}, which may not look into the folder"),
+    }
+}
+
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
@@ -239,7 +268,9 @@ fn chain(files: &Files, contents: &Contents) -> Result<(Vec<Certificate>, Vec<Ce
 }
 
 fn key(files: &Files, contents: &Contents) -> Result<PrivateKeyDer<'static>, TlsError> {
-    PrivateKeyDer::from_pem_slice(contents.key(&files.key)?).map_err(|source| files.key.bad_pem(source))
+    let pem = contents.key(&files.key)?;
+    PrivateKeyDer::from_pem_slice(pem)
+        .map_err(|source| files.key.other_form(pem).unwrap_or_else(|| files.key.bad_pem(source)))
 }
 
 fn finish(mut config: ServerConfig) -> ServerConfig {
@@ -255,7 +286,11 @@ fn certificates(file: &File, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>,
         Ok(ders) => ders,
         Err(source) => return Err(file.bad_pem(source)),
     };
-    if ders.is_empty() { Err(TlsError::Empty { key: file.key, path: file.path.clone() }) } else { Ok(ders) }
+    if ders.is_empty() {
+        let empty = || TlsError::Empty { key: file.key, path: file.path.clone() };
+        return Err(file.other_form(pem).unwrap_or_else(empty));
+    }
+    Ok(ders)
 }
 
 fn parse_chain(file: &File, ders: &[CertificateDer<'_>]) -> Result<Vec<Certificate>, TlsError> {

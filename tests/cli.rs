@@ -117,11 +117,13 @@ fn checks_a_good_configuration() {
         "{}",
         checked.stdout
     );
-    assert!(
-        checked
-            .stdout
-            .contains("config.json: good\n  V -> sqlite, logger; acked when every durable dispatcher has delivered\n")
-    );
+    for text in [
+        "config.json: good\n  tls.server_cert: CN=",
+        "valid until 2100-01-01 (",
+        "  V -> sqlite, logger; acked when every durable dispatcher has delivered\n",
+    ] {
+        assert!(checked.stdout.contains(text), "{text} in {}", checked.stdout);
+    }
 }
 
 #[test]

@@ -234,7 +234,7 @@ fn reports_all_mistakes_at_once() {
     });
     let found = errors_of(&text.to_string());
     for expected in [
-        "log_level: expected a string, found 3",
+        "log_level: expected a string, found 3; write \"3\"",
         "ack: unknown value \"sometimes\", allowed are on_delivery, on_receipt",
         "unknown_dispatch_rule record: V, dispatchRule:[]",
         "records.alerts: unknown value \"kafak\", allowed are logger, kafka, pubsub, kinesis, zmq, mqtt, redis, sqlite \

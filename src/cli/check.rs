@@ -1,115 +1,107 @@
 //! `fleet-telemetry check`: every problem that can be found without starting.
 
+mod certificates;
+mod routes;
+
 use std::path::Path;
 use std::process::ExitCode;
 
+use serde::Serialize;
+
 use super::findings::Findings;
-use super::{EXIT_CONFIG, say};
+use super::{ConfigFile, EXIT_CONFIG, say};
 use crate::config::{self, Config, Env};
 use crate::preflight;
-use crate::tls::certificate::{self, Certificate, Validity};
+use crate::tls::certificate;
 
-pub(super) fn run(file: &Path) -> ExitCode {
-    let (config, warnings) = match config::load(file, &Env::of_process()) {
-        Ok(loaded) => loaded,
-        Err(error) => {
-            say(&Findings::of(&error).report());
-            return ExitCode::from(EXIT_CONFIG);
-        }
-    };
-    let mut findings = Findings::about(file);
-    findings.warnings.extend(warnings.iter().map(ToString::to_string));
-    let judgement = preflight::judge(&config);
-    findings.warnings.extend(judgement.warnings);
-    findings.errors.extend(judgement.errors);
-    let dates = check_certificates(&config, certificate::now(), &mut findings);
-    say(&findings.report());
-    if findings.errors.is_empty() {
-        let verdict = match dates {
-            Dates::Good => "good",
-            Dates::Bad => "good, BUT NOT TODAY: certificates are not valid, see the warnings",
-        };
-        say(&format!("{}: {verdict}\n{}", file.display(), routes(&config)));
-        return ExitCode::SUCCESS;
-    }
-    ExitCode::from(EXIT_CONFIG)
+use certificates::Dates;
+use routes::Line;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    pub(super) file: ConfigFile,
+    /// One JSON object instead of lines for people.
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
-/// What goes where, and when it is acked.
-fn routes(config: &Config) -> String {
-    use crate::config::AckRule;
-    let lines = config.routes.iter().map(|route| {
-        let dispatchers: Vec<_> = route.dispatchers.iter().map(|name| name.label()).collect();
-        let ack = match route.ack {
-            AckRule::OnReceipt => "on receipt".to_owned(),
-            AckRule::AllDurable => "when every durable dispatcher has delivered".to_owned(),
-            AckRule::By(dispatcher) => format!("when {dispatcher} has delivered"),
-        };
-        format!("  {} -> {}; acked {ack}\n", route.topic, dispatchers.join(", "))
-    });
-    lines.collect()
+pub(super) fn run(file: &Path, json: bool) -> ExitCode {
+    let report = Report::of(file);
+    say(&if json { report.json() } else { report.text() });
+    if report.verdict == Verdict::Bad { ExitCode::from(EXIT_CONFIG) } else { ExitCode::SUCCESS }
 }
 
-/// Whether certificates let anybody connect at this moment.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Dates {
+#[derive(Serialize)]
+struct Report {
+    #[serde(flatten)]
+    findings: Findings,
+    verdict: Verdict,
+    /// Empty when the verdict is bad.
+    routes: Vec<Line>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Verdict {
+    /// The server starts, as far as is told without connecting.
     Good,
+    /// It starts, and nobody can connect: certificates are not valid today.
+    GoodButNotToday,
+    /// It does not start.
     Bad,
 }
 
-impl Dates {
-    fn and(self, other: Self) -> Self {
-        if self == Self::Good { other } else { self }
+impl Report {
+    fn of(file: &Path) -> Self {
+        let (config, problems) = match config::load_with_mistakes(file, &Env::of_process()) {
+            Ok(read) => read,
+            Err(error) => return Self { findings: Findings::of(&error), verdict: Verdict::Bad, routes: Vec::new() },
+        };
+        let mut findings = Findings::about(file);
+        findings.errors.extend(problems.errors.iter().map(ToString::to_string));
+        findings.warnings.extend(problems.warnings.iter().map(ToString::to_string));
+        let judgement =
+            if findings.errors.is_empty() { preflight::judge(&config) } else { preflight::judge_certificates(&config) };
+        findings.errors.extend(judgement.errors);
+        findings.warnings.extend(judgement.warnings);
+        findings.warnings.extend(advice(&config, &Env::of_process()));
+        let dates = certificates::judge(&config, certificate::now(), &mut findings);
+        let verdict = match dates {
+            _ if !findings.errors.is_empty() => Verdict::Bad,
+            Dates::Good => Verdict::Good,
+            Dates::Bad => Verdict::GoodButNotToday,
+        };
+        let routes = if verdict == Verdict::Bad { Vec::new() } else { routes::lines(&config) };
+        Self { findings, verdict, routes }
+    }
+
+    fn text(&self) -> String {
+        let verdict = match self.verdict {
+            Verdict::Bad => return self.findings.report(),
+            Verdict::Good => "good",
+            Verdict::GoodButNotToday => "good, BUT NOT TODAY: certificates are not valid, see the warnings",
+        };
+        let Findings { file, certificates, .. } = &self.findings;
+        let certificates: String = certificates.iter().map(|line| format!("  {line}\n")).collect();
+        let routes: String = self.routes.iter().map(|line| format!("  {line}\n")).collect();
+        format!("{}{file}: {verdict}\n{certificates}{routes}", self.findings.report())
+    }
+
+    fn json(&self) -> String {
+        serde_json::to_string_pretty(self).expect("texts only") + "\n"
     }
 }
 
-/// Dates and names, of the vehicles' port and of the permissions API. The server starts whatever they are: the clock
-/// may be wrong. What cannot be read is an error already.
-fn check_certificates(config: &Config, now: i64, findings: &mut Findings) -> Dates {
-    let tls = &config.listener.tls;
-    let authorities = tls.ca_file.as_ref().map_or(Dates::Good, |path| {
-        let dates = check_authorities("tls.ca_file", path, now, findings);
-        // The others are the maker's, of which some are valid for years.
-        if tls.maker_ca.is_none() { dates } else { Dates::Good }
-    });
-    let vehicles = authorities.and(check_server("tls.server_cert", &tls.server_cert, now, findings));
-    let api = config.permissions.as_ref().and_then(|permissions| permissions.api.as_ref()?.tls.as_ref());
-    let Some(api) = api else { return vehicles };
-    let clients = api
-        .client_ca
-        .as_ref()
-        .map_or(Dates::Good, |path| check_authorities("permissions.api.tls.client_ca", path, now, findings));
-    vehicles.and(clients).and(check_server("permissions.api.tls.cert", &api.cert, now, findings))
-}
-
-fn check_authorities(key: &str, path: &Path, now: i64, findings: &mut Findings) -> Dates {
-    let Ok((certificates, _)) = Certificate::read(path) else { return Dates::Good };
-    let invalid: Vec<_> = certificates.iter().filter(|one| one.validity(now) != Validity::Valid).collect();
-    for certificate in &invalid {
-        findings.warn(format!("{key}: {}: {}", certificate.subject, certificate.describe_validity(now)));
-    }
-    if invalid.is_empty() || invalid.len() < certificates.len() {
-        return Dates::Good;
-    }
-    let consequence =
-        "none of its certificates is valid today, so NOBODY CAN CONNECT until one is, or the clock is right";
-    findings.warn(format!("{key}: {}: {consequence}", path.display()));
-    Dates::Bad
-}
-
-fn check_server(key: &str, path: &Path, now: i64, findings: &mut Findings) -> Dates {
-    let Ok((certificates, _)) = Certificate::read(path) else { return Dates::Good };
-    let Some((leaf, issuers)) = certificates.split_first() else { return Dates::Good };
-    for issuer in issuers.iter().filter(|issuer| issuer.validity(now) != Validity::Valid) {
-        findings.warn(format!("{key}: {}: {}", issuer.subject, issuer.describe_validity(now)));
-    }
-    if leaf.names.is_empty() {
-        findings.warn(format!("{key}: {}: no subject alternative name, so clients will refuse it", path.display()));
-    }
-    if leaf.validity(now) == Validity::Valid {
-        return Dates::Good;
-    }
-    let validity = leaf.describe_validity(now);
-    findings.warn(format!("{key}: {}: {validity}, so CLIENTS WILL REFUSE IT", path.display()));
-    Dates::Bad
+/// What is valid, and not what is meant where this process runs.
+fn advice(config: &Config, env: &Env) -> Option<String> {
+    let is_in_container = env.var("KUBERNETES_SERVICE_HOST").is_some()
+        || ["/.dockerenv", "/run/.containerenv"].iter().any(|file| Path::new(file).exists());
+    let metrics = config.admin.metrics.as_ref()?;
+    (is_in_container && metrics.ip().is_loopback()).then(|| {
+        format!(
+            "monitoring.prometheus_metrics_host: {} is this container alone, so nobody can scrape; write \"0.0.0.0\"",
+            metrics.ip()
+        )
+    })
 }

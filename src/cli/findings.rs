@@ -3,20 +3,24 @@
 use std::fmt::Write;
 use std::path::Path;
 
+use serde::Serialize;
+
 use crate::config::LoadError;
 
 /// What was found in one configuration file.
-#[derive(Debug)]
+#[derive(Debug, Serialize)]
 pub(super) struct Findings {
-    file: String,
+    pub(super) file: String,
     pub(super) errors: Vec<String>,
     pub(super) warnings: Vec<String>,
+    /// The server's, with the days that they last.
+    pub(super) certificates: Vec<String>,
 }
 
 impl Findings {
     /// Nothing yet.
     pub(super) fn about(file: &Path) -> Self {
-        Self { file: file.display().to_string(), errors: Vec::new(), warnings: Vec::new() }
+        Self { file: file.display().to_string(), errors: Vec::new(), warnings: Vec::new(), certificates: Vec::new() }
     }
 
     /// Everything that kept a configuration from loading.

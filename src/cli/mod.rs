@@ -56,7 +56,7 @@ enum Command {
     ///
     /// Exits with 0 when the server would start with them as far as is told without connecting, else with 64. It would
     /// also start with certificates that are not valid today, as the clock may be wrong: the report says so, loudly.
-    Check(ConfigFile),
+    Check(check::Args),
     /// Look at certificates.
     Certs(certs::Args),
     /// Read and change what owners have consented to, over the server's admin API.
@@ -77,7 +77,7 @@ pub fn run() -> ExitCode {
     let before = args.file;
     match args.command.unwrap_or(Command::Serve(ConfigFile { config: None })) {
         Command::Serve(file) => serve::run(&file.or(before)),
-        Command::Check(file) => check::run(&file.or(before)),
+        Command::Check(check::Args { file, json }) => check::run(&file.or(before), json),
         Command::Certs(certs) => certs::run(&certs),
         Command::Permissions(permissions) => permissions::run(&permissions, before.config),
     }
@@ -117,7 +117,7 @@ mod tests {
         let arguments = std::iter::once("fleet-telemetry").chain(arguments.iter().copied());
         let args = Args::try_parse_from(arguments.map(OsString::from).map(go_style)).unwrap();
         match args.command {
-            Some(Command::Serve(file) | Command::Check(file)) => file.or(args.file),
+            Some(Command::Serve(file) | Command::Check(check::Args { file, .. })) => file.or(args.file),
             _ => args.file.or(ConfigFile { config: None }),
         }
     }

@@ -39,7 +39,7 @@ pub enum LoadError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
     /// The document or a section has the wrong JSON type.
-    #[error("{key}: expected {expected}, found {found}")]
+    #[error("{key}: expected {expected}, found {found}{remedy}")]
     WrongType {
         /// The key's path.
         key: String,
@@ -47,6 +47,8 @@ pub enum ConfigError {
         expected: &'static str,
         /// What is there.
         found: String,
+        /// How it is written, behind a semicolon; empty when nothing can be told.
+        remedy: String,
     },
     /// The value lies outside its limits.
     #[error("{key}: {value} is out of range, allowed is {allowed}")]
@@ -86,10 +88,10 @@ pub enum ConfigError {
         record: String,
     },
     /// The dispatcher exists, but not in this build.
-    #[error("records.{record}: this build has no dispatcher \"{dispatcher}\"; it has {built}")]
+    #[error("{}: this build has no dispatcher \"{dispatcher}\"; it has {built}", keys_of(records))]
     NotBuilt {
-        /// The record type that is routed to it.
-        record: String,
+        /// The record types that are routed to it.
+        records: Vec<String>,
         /// Which.
         dispatcher: DispatcherName,
         /// What can be used instead.
@@ -131,12 +133,14 @@ pub enum ConfigError {
         valid: String,
     },
     /// A librdkafka property that is not a scalar.
-    #[error("kafka: Invalid value type {found} for key {property} (expected string,bool,int,ConfigMap)")]
+    #[error("kafka: Invalid value type {found} for key {property} (expected string,bool,int,ConfigMap){remedy}")]
     KafkaValue {
         /// The property.
         property: String,
         /// Its type, in the reference server's words.
         found: &'static str,
+        /// How it is written, behind a semicolon; empty when nothing can be told.
+        remedy: String,
     },
     /// A librdkafka property that would break a promise.
     #[error("kafka.{property}: {problem}")]
@@ -257,7 +261,19 @@ pub struct Problems {
     pub warnings: Vec<Warning>,
 }
 
+/// The keys of these record types.
+fn keys_of(records: &[String]) -> String {
+    records.iter().map(|record| format!("records.{record}")).collect::<Vec<_>>().join(", ")
+}
+
 impl Problems {
+    /// Whether something is wrong with a key already, so that what follows from that need not be said.
+    pub(super) fn blame(&self, key: &str) -> bool {
+        let of_key =
+            |error: &ConfigError| error.to_string().strip_prefix(key).is_some_and(|rest| rest.starts_with([':', '.']));
+        self.errors.iter().any(of_key)
+    }
+
     pub(super) fn error(&mut self, error: ConfigError) {
         self.errors.push(error);
     }

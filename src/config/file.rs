@@ -117,6 +117,10 @@ impl FileConfig {
         }
         section.ineffective("airbrake", "this build sends no error reports");
         section.ineffective("reliable_ack", "use \"ack\" or \"reliable_ack_sources\"");
+        section.ineffective("reliable_ack_workers", "acks need no workers");
+        for key in ["hostname", "ca", "fields", "alert_types", "delivery_policy", "vins"] {
+            section.ineffective(key, "it belongs into the telemetry configuration that vehicles are sent");
+        }
         config
     }
 }
@@ -224,11 +228,11 @@ mod tests {
         assert_eq!(
             errors(r#"{"port": "443", "tls": [], "records": {"V": "kafka"}, "status_port": 80.5, "host": 1}"#),
             [
-                "host: expected a string, found 1",
-                "port: expected an integer, found \"443\"",
+                "host: expected a string, found 1; write \"1\"",
+                "port: expected an integer, found \"443\"; write 443",
                 "status_port: expected an integer, found 80.5",
                 "tls: expected an object, found a list",
-                "records.V: expected a list of strings, found \"kafka\"",
+                "records.V: expected a list of strings, found \"kafka\"; write [\"kafka\"]",
             ]
         );
         assert_eq!(errors("null"), ["the document: expected an object, found null"]);

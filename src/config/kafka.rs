@@ -8,7 +8,7 @@ use super::error::{ConfigError, Problems, Warning};
 use super::file::FileConfig;
 use super::json::Json;
 use super::kafka_properties::{self, Acks};
-use super::section::Section;
+use super::section::{FromJson, Section};
 use super::targets::FileTarget;
 use super::{AckRule, DispatcherName, InFlight, Route};
 
@@ -20,9 +20,14 @@ const GO_CLIENT: &str = "go.";
 pub enum KafkaValue {
     /// As librdkafka takes it.
     Text(String),
+    /// A list of texts, as brokers are written elsewhere; librdkafka has none.
+    List(Vec<String>),
     /// No scalar; the type in the words of the reference server's decoder.
     Unusable(&'static str),
 }
+
+/// A list in the words of the reference server's decoder.
+const GO_LIST: &str = "[]interface {}";
 
 /// `kafka_options`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -93,7 +98,9 @@ impl KafkaValue {
                 _ => number.to_string(),
             }),
             Json::Null => Self::Unusable("<nil>"),
-            Json::Array(_) => Self::Unusable("[]interface {}"),
+            Json::Array(items) => Vec::<String>::from_json(&Json::Array(items))
+                .filter(|items| !items.is_empty())
+                .map_or(Self::Unusable(GO_LIST), Self::List),
             Json::Object(_) => Self::Unusable("map[string]interface {}"),
         }
     }
@@ -135,7 +142,10 @@ pub(super) fn resolve(file: &FileConfig, used: bool, routes: &[Route], problems:
         return None;
     };
     let properties = properties(entries, problems);
-    check(&properties, routes, problems);
+    let given = |(key, value): &(String, KafkaValue)| {
+        kafka_properties::is_bootstrap_servers(key) && !matches!(value, KafkaValue::Text(_))
+    };
+    check(&properties, entries.iter().any(given), routes, problems);
     Some(Kafka { properties, max_unsettled, connect_timeout, unhealthy_after })
 }
 
@@ -151,7 +161,14 @@ fn properties(entries: &[(String, KafkaValue)], problems: &mut Problems) -> BTre
     for (key, value) in entries {
         match value {
             KafkaValue::Unusable(found) => {
-                problems.error(ConfigError::KafkaValue { property: crate::escape::escape(key.as_bytes(), 80), found });
+                let property = crate::escape::escape(key.as_bytes(), 80);
+                problems.error(ConfigError::KafkaValue { property, found, remedy: String::new() });
+            }
+            KafkaValue::List(items) => {
+                let property = crate::escape::escape(key.as_bytes(), 80);
+                let joined = crate::escape::escape(items.join(",").as_bytes(), 200);
+                let remedy = format!("; write it as one text, with commas: \"{joined}\"");
+                problems.error(ConfigError::KafkaValue { property, found: GO_LIST, remedy });
             }
             KafkaValue::Text(_) if key.starts_with(GO_CLIENT) => {
                 let why = "it configures the Go client, which this server does not use";
@@ -165,9 +182,10 @@ fn properties(entries: &[(String, KafkaValue)], problems: &mut Problems) -> BTre
     properties
 }
 
-fn check(properties: &BTreeMap<String, String>, routes: &[Route], problems: &mut Problems) {
+/// `brokers_are_blamed`: they are given, in a form that cannot be used.
+fn check(properties: &BTreeMap<String, String>, brokers_are_blamed: bool, routes: &[Route], problems: &mut Problems) {
     let servers = kafka_properties::bootstrap_servers(properties);
-    if servers.is_none_or(|servers| servers.trim().is_empty()) {
+    if !brokers_are_blamed && servers.is_none_or(|servers| servers.trim().is_empty()) {
         problems.error(ConfigError::Missing {
             key: "kafka.bootstrap.servers",
             remedy: "give the brokers, such as \"kafka-1:9092,kafka-2:9092\"",
@@ -213,6 +231,7 @@ mod tests {
         let of = |json: &str| KafkaValue::of(serde_json::from_str(json).unwrap());
         assert_eq!(of("null"), KafkaValue::Unusable("<nil>"));
         assert_eq!(of("[]"), KafkaValue::Unusable("[]interface {}"));
+        assert_eq!(of("[1]"), KafkaValue::Unusable("[]interface {}"));
         assert_eq!(of("{}"), KafkaValue::Unusable("map[string]interface {}"));
     }
 }

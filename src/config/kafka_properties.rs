@@ -108,6 +108,12 @@ pub fn bootstrap_servers(properties: &Properties) -> Option<&str> {
     read(properties, &SERVERS).map(|(_, value)| value)
 }
 
+/// Whether a property says where the brokers are.
+#[must_use]
+pub fn is_bootstrap_servers(name: &str) -> bool {
+    SERVERS.contains(&name)
+}
+
 /// Under which of its names `acks` is given, if it is.
 #[must_use]
 pub fn acks_property(properties: &Properties) -> Option<&'static str> {

@@ -93,7 +93,7 @@ impl FileListenerLimits {
 }
 
 pub(super) fn resolve(file: &FileListener, limits: &FileLimits, tls: Tls, problems: &mut Problems) -> Listener {
-    if file.port.is_none() {
+    if file.port.is_none() && !problems.blame("port") {
         problems.advise("port", "not given, so a free port is picked at every start; vehicles need a fixed one");
     }
     // Half of what silence is granted: a ping that a dead peer does not acknowledge ends the connection in time.

@@ -58,6 +58,7 @@ pub use permissions::{
 };
 pub use policy::{OverLimit, Policy, RateLimit};
 pub use resolve::resolve;
+use resolve::resolve_with_mistakes;
 pub use routes::{AckRule, Route};
 pub use secret::Secret;
 pub use session::Session;
@@ -73,9 +74,21 @@ pub use workers::Workers;
 /// # Errors
 /// When the file cannot be read, is not JSON, or has mistakes: all of them are reported.
 pub fn load(file: &Path, env: &Env) -> Result<(Config, Vec<Warning>), LoadError> {
+    resolve(read(file)?, env).map_err(|problems| LoadError::Invalid { file: file.to_owned(), problems })
+}
+
+/// The same of a file with mistakes: what can be made of it, with defaults where it is wrong, and all that was found.
+/// Nothing to run a server with, if there are errors.
+///
+/// # Errors
+/// When the file cannot be read, or is not JSON.
+pub(crate) fn load_with_mistakes(file: &Path, env: &Env) -> Result<(Config, Problems), LoadError> {
+    Ok(resolve_with_mistakes(read(file)?, env))
+}
+
+fn read(file: &Path) -> Result<file::FileConfig, LoadError> {
     let bytes = std::fs::read(file).map_err(|source| LoadError::Unreadable { file: file.to_owned(), source })?;
-    let parsed = file::FileConfig::parse(&bytes).map_err(|error| LoadError::Syntax { file: file.to_owned(), error })?;
-    resolve(parsed, env).map_err(|problems| LoadError::Invalid { file: file.to_owned(), problems })
+    file::FileConfig::parse(&bytes).map_err(|error| LoadError::Syntax { file: file.to_owned(), error })
 }
 
 /// Everything that the server needs to know before it starts.

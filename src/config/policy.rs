@@ -73,7 +73,7 @@ impl FileRateLimit {
             enabled: section.value("enabled"),
             message_limit: section.value("message_limit"),
             message_interval_time: section.value("message_interval_time"),
-            message_interval_nanos: section.value("MessageIntervalTimeSecond"),
+            message_interval_nanos: section.hidden_value("MessageIntervalTimeSecond"),
             over_limit: section.value("over_limit"),
         }
     }
@@ -106,6 +106,13 @@ fn rate_limit(limit: &FileRateLimit, problems: &mut Problems) -> Option<RateLimi
         1..=86_400_000_000_000,
         0,
     );
+    if (1..=86_400).contains(&nanos) {
+        let advice = format!(
+            "the integer {nanos} means {nanos} nanoseconds, whatever the name says; for seconds write \
+             \"message_interval_time\": {nanos}"
+        );
+        problems.advise("rate_limit.MessageIntervalTimeSecond", advice);
+    }
     let interval = if nanos > 0 { Duration::from_nanos(nanos) } else { Duration::from_secs(seconds) };
     Some(RateLimit { messages, interval, over_limit })
 }

@@ -13,7 +13,13 @@ const MAX_TRACKED_VINS: usize = 20;
 ///
 /// # Errors
 /// All mistakes, those found while reading the file first. Warnings found on the way come with them.
-pub fn resolve(mut file: file::FileConfig, env: &Env) -> Result<(Config, Vec<Warning>), Problems> {
+pub fn resolve(file: file::FileConfig, env: &Env) -> Result<(Config, Vec<Warning>), Problems> {
+    let (config, problems) = resolve_with_mistakes(file, env);
+    if problems.errors.is_empty() { Ok((config, problems.warnings)) } else { Err(problems) }
+}
+
+/// With the defaults where something is wrong.
+pub(super) fn resolve_with_mistakes(mut file: file::FileConfig, env: &Env) -> (Config, Problems) {
     let mut problems = std::mem::take(&mut file.problems);
     let confirms = |name| match name {
         DispatcherName::Kafka => kafka::confirms(&file),
@@ -45,7 +51,7 @@ pub fn resolve(mut file: file::FileConfig, env: &Env) -> Result<(Config, Vec<War
     ports::check(&config, &mut problems);
     log::judge_level(&config.log, &config.routes, &mut problems);
     tracked_vins(&file.vins_signal_tracking_enabled, &mut problems);
-    if problems.errors.is_empty() { Ok((config, problems.warnings)) } else { Err(problems) }
+    (config, problems)
 }
 
 fn tracked_vins(vins: &[String], problems: &mut Problems) {

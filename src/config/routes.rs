@@ -63,7 +63,7 @@ pub(super) fn resolve(
     confirms: impl Fn(DispatcherName) -> bool,
     problems: &mut Problems,
 ) -> Vec<Route> {
-    if file.records.is_empty() {
+    if file.records.is_empty() && !problems.blame("records") {
         problems.advise("records", "no record type is routed, so records are acked and dropped");
     }
     if file.records.len() > MAX_RECORD_TYPES {
@@ -80,6 +80,7 @@ pub(super) fn resolve(
         let (_, dispatcher) = file.reliable_ack_sources.iter().find(|(source, _)| source == record)?;
         DispatcherName::parse(dispatcher)
     };
+    not_built(&file.records, problems);
     file.records
         .iter()
         .map(|(record, names)| {
@@ -144,15 +145,23 @@ fn dispatchers(record: &str, names: &[String], problems: &mut Problems) -> Vec<D
                 problems.advise(format!("records.{record}"), format!("\"{name}\" is listed twice; it is used once"));
             }
             Some(dispatcher) => {
-                if !dispatcher.is_built() {
-                    let built = built();
-                    problems.error(ConfigError::NotBuilt { record: record.to_owned(), dispatcher, built });
-                }
                 dispatchers.push(dispatcher);
             }
         }
     }
     dispatchers
+}
+
+/// Each dispatcher that this build does not have is reported once.
+fn not_built(records: &[(String, Vec<String>)], problems: &mut Problems) {
+    let missing = DispatcherName::VARIANTS.iter().copied().filter(|dispatcher| !dispatcher.is_built());
+    for dispatcher in missing {
+        let uses = |(_, names): &&(String, Vec<String>)| names.iter().any(|name| name == dispatcher.label());
+        let records: Vec<_> = records.iter().filter(uses).map(|(record, _)| record.clone()).collect();
+        if !records.is_empty() {
+            problems.error(ConfigError::NotBuilt { records, dispatcher, built: built() });
+        }
+    }
 }
 
 /// The allowed names, and the one that was probably meant.
@@ -178,7 +187,7 @@ fn rule(
     if default == AckRule::OnReceipt || keeps {
         return default;
     }
-    if record == CONNECTIVITY || dispatchers.is_empty() {
+    if record == CONNECTIVITY || dispatchers.iter().all(|name| !name.is_built()) {
         return AckRule::OnReceipt;
     }
     let key = format!("records.{record}");

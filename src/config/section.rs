@@ -46,6 +46,7 @@ impl<'a> Section<'a> {
                     key: "the document".to_owned(),
                     expected: "an object",
                     found: other.to_string(),
+                    remedy: String::new(),
                 };
                 problems.error(error);
                 T::default()
@@ -93,8 +94,21 @@ impl<'a> Section<'a> {
         let value = String::from_json(&json);
         if value.is_none() {
             let (key, found) = (self.path_of(name), "something else".to_owned());
-            self.problems.error(ConfigError::WrongType { key, expected: String::EXPECTED, found });
+            self.problems.error(ConfigError::WrongType {
+                key,
+                expected: String::EXPECTED,
+                found,
+                remedy: String::new(),
+            });
         }
+        value
+    }
+
+    /// The same for a key that is not to be suggested for another one.
+    pub(super) fn hidden_value<T: FromJson>(&mut self, name: &'static str) -> Option<T> {
+        let asked = self.asked.len();
+        let value = self.value(name);
+        self.asked.truncate(asked);
         value
     }
 
@@ -198,13 +212,34 @@ impl<'a> Section<'a> {
 
     fn wrong_type(&mut self, name: &str, expected: &'static str, found: &Json) {
         let key = self.path_of(name);
-        self.problems.error(ConfigError::WrongType { key, expected, found: found.to_string() });
+        let remedy = remedy(expected, found);
+        self.problems.error(ConfigError::WrongType { key, expected, found: found.to_string(), remedy });
     }
 
     fn path_of(&self, key: &str) -> String {
         let key = crate::escape::escape(key.as_bytes(), 80);
         if self.path.is_empty() { key } else { format!("{}.{key}", self.path) }
     }
+}
+
+/// What the value was probably meant to be, behind a semicolon.
+fn remedy(expected: &str, found: &Json) -> String {
+    let written = match found {
+        Json::String(text) if expected == i64::EXPECTED => {
+            text.trim().parse().ok().map(|number: i64| number.to_string())
+        }
+        Json::String(text) if expected == bool::EXPECTED => {
+            text.trim().to_ascii_lowercase().parse().ok().map(|flag: bool| flag.to_string())
+        }
+        Json::String(_) if expected == <Vec<String>>::EXPECTED => Some(format!("[{found}]")),
+        Json::Number(_) | Json::Bool(_) if expected == String::EXPECTED => Some(format!("\"{found}\"")),
+        Json::Object(entries) if expected == <Vec<String>>::EXPECTED => {
+            let names: Vec<_> = entries.iter().map(|(key, _)| Json::String(key.clone()).to_string()).collect();
+            Some(format!("[{}]", names.join(", ")))
+        }
+        _ => None,
+    };
+    written.map(|written| format!("; write {written}")).unwrap_or_default()
 }
 
 /// The known name that `key` was probably meant to be.

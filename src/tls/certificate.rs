@@ -30,6 +30,14 @@ pub(crate) struct Certificate {
     pub(crate) sha256: String,
     /// DNS names and addresses that a server certificate is for.
     pub(crate) names: Vec<String>,
+    /// The usages that it is limited to leave servers out.
+    pub(crate) is_not_for_servers: bool,
+    /// X.509 version, from 1.
+    pub(crate) version: u32,
+    /// Signed with SHA-1.
+    pub(crate) has_weak_signature: bool,
+    /// It says where its issuer's certificate can be fetched, as those of the public authorities do.
+    pub(crate) names_its_issuers_address: bool,
     /// Which key of its issuer has signed it, when it says so: authorities of the same name differ here.
     pub(crate) issuer_key: Option<String>,
 }
@@ -79,6 +87,11 @@ impl Certificate {
             not_after: validity.not_after.timestamp(),
             sha256: HEXLOWER.encode(&Sha256::digest(der)),
             names: names(&certificate),
+            is_not_for_servers: is_not_for_servers(&certificate),
+            version: certificate.version().0 + 1,
+            has_weak_signature: WEAK_SIGNATURES
+                .contains(&certificate.signature_algorithm.algorithm.to_id_string().as_str()),
+            names_its_issuers_address: names_its_issuers_address(&certificate),
             issuer_key: issuer_key(&certificate),
         })
     }
@@ -107,6 +120,25 @@ impl Certificate {
             Validity::Expired => format!("expired on {}", date(self.not_after)),
         }
     }
+}
+
+/// RSA and ECDSA with SHA-1.
+const WEAK_SIGNATURES: [&str; 2] = ["1.2.840.113549.1.1.5", "1.2.840.10045.4.1"];
+
+fn is_not_for_servers(certificate: &X509Certificate<'_>) -> bool {
+    let Ok(Some(usage)) = certificate.extended_key_usage() else { return false };
+    !usage.value.any && !usage.value.server_auth
+}
+
+fn names_its_issuers_address(certificate: &X509Certificate<'_>) -> bool {
+    /// `id-ad-caIssuers`
+    const CA_ISSUERS: &str = "1.3.6.1.5.5.7.48.2";
+    certificate.extensions().iter().any(|extension| match extension.parsed_extension() {
+        ParsedExtension::AuthorityInfoAccess(access) => {
+            access.accessdescs.iter().any(|one| one.access_method.to_id_string() == CA_ISSUERS)
+        }
+        _ => false,
+    })
 }
 
 fn names(certificate: &X509Certificate<'_>) -> Vec<String> {

@@ -74,6 +74,26 @@ impl File {
         TlsError::Pem { key: self.key, path: self.path.clone(), source }
     }
 
+    /// Why `contents` is no PEM in the clear, when that can be told, and how it becomes one.
+    pub(super) fn other_form(&self, contents: &[u8]) -> Option<TlsError> {
+        let contains = |text: &str| contents.windows(text.len()).any(|part| part == text.as_bytes());
+        let path = self.path.display();
+        let form = if contains("ENCRYPTED") {
+            format!(
+                "the key is encrypted, and nobody is there to type its passphrase; write it in the clear, readable by \
+                     the server's user only: openssl pkey -in {path} -out key.pem"
+            )
+        } else if contents.starts_with(&[0x30, 0x82]) || contents.starts_with(&[0x30, 0x81]) {
+            let tool = if self.key.ends_with("key") { "pkey" } else { "x509" };
+            format!("DER, and PEM is needed: openssl {tool} -inform der -in {path} -out file.pem")
+        } else if contains("BEGIN CERTIFICATE REQUEST") {
+            "a request for a certificate; the authority answers it with the certificate".to_owned()
+        } else {
+            return None;
+        };
+        Some(TlsError::OtherForm { key: self.key, path: self.path.clone(), form })
+    }
+
     fn opened<'c>(&self, read: &'c io::Result<Vec<u8>>) -> Result<&'c [u8], TlsError> {
         read.as_deref().map_err(|error| TlsError::Unreadable {
             key: self.key,

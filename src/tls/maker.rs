@@ -71,6 +71,10 @@ impl Authority {
             not_after: self.not_after,
             sha256: self.sha256.clone(),
             names: Vec::new(),
+            is_not_for_servers: false,
+            version: 3,
+            has_weak_signature: false,
+            names_its_issuers_address: false,
             issuer_key: None,
         }
     }

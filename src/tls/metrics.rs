@@ -103,6 +103,10 @@ mod tests {
             not_after,
             sha256: String::new(),
             names: Vec::new(),
+            is_not_for_servers: false,
+            version: 3,
+            has_weak_signature: false,
+            names_its_issuers_address: false,
             issuer_key: None,
         }
     }
