@@ -18,6 +18,7 @@ use crate::http;
 use crate::listener::{self, Listener};
 use crate::logging::{self, RateLimited};
 use crate::metrics::Metrics;
+use crate::onboarding::{self, Onboarding};
 use crate::open_files;
 use crate::permissions::Permissions;
 use crate::policy::{Policy, Routes};
@@ -83,6 +84,9 @@ pub enum AppError {
     /// Nobody could use the admin API.
     #[error(transparent)]
     PermissionsApi(#[from] grants::api::AuthError),
+    /// Vehicles cannot be brought here as the section says.
+    #[error(transparent)]
+    Onboarding(#[from] onboarding::OpenError),
     /// Signals cannot be received.
     #[error("cannot receive signals: {0}")]
     Signals(#[source] std::io::Error),
@@ -99,11 +103,15 @@ impl AppError {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
+            Self::Onboarding(error) if error.is_configuration() => 64,
             Self::Tls(_)
             | Self::Connect(ConnectError::Config { .. })
             | Self::Permissions(grants::OpenError::Misconfigured(_))
             | Self::PermissionsApi(_) => 64,
-            Self::Connect(ConnectError::Unreachable { .. }) | Self::Permissions(_) | Self::Bind(_) => 69,
+            Self::Connect(ConnectError::Unreachable { .. })
+            | Self::Permissions(_)
+            | Self::Bind(_)
+            | Self::Onboarding(_) => 69,
             Self::Signals(_) => 71,
             Self::Interrupted { .. } => 1,
         }
@@ -161,8 +169,10 @@ impl App {
             log.register(&metrics);
         }
         let connected = Arc::new(OnceLock::new());
-        let admin = Admin::start(&config, Arc::clone(&metrics), Arc::clone(&tls), Arc::clone(&connected))?;
+        let mut admin = Admin::start(&config, Arc::clone(&metrics), Arc::clone(&tls), Arc::clone(&connected))?;
         let door = Door::open(config.permissions.as_ref())?;
+        let onboarding = config.onboarding.as_ref();
+        let onboarding = onboarding.map(|section| Onboarding::open(section, &config.listener.tls)).transpose()?;
 
         let topics = Topics::new(config.routes.iter().map(|route| route.topic.as_str()));
         let permissions = permissions(config.permissions.as_ref(), &metrics);
@@ -174,7 +184,9 @@ impl App {
             Consent::open(config.permissions.as_ref(), permissions, door, config.http, &metrics, &admin.stop).await?;
         let pipeline = pipeline(&config, topics, &targets, &consent, &metrics, &shutdown);
         let mut certificates = Watcher::new(config.listener.tls.reload_interval);
-        std::iter::once(&tls).chain(&consent.tls).for_each(|tls| certificates.add(tls, &metrics));
+        let public = onboarding.as_ref().and_then(Onboarding::tls);
+        std::iter::once(&tls).chain(&consent.tls).chain(public).for_each(|tls| certificates.add(tls, &metrics));
+        admin.tasks.extend(onboarding.and_then(|onboarding| onboarding.serve(config.http, &metrics, &admin.stop)));
         let listener = metrics.scope(|| Listener::new(port, config.listener, descriptors, tls, Arc::new(pipeline)));
         Ok(Self { listener, targets, certificates, hang_up, shutdown, consent, admin })
     }

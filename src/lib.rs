@@ -33,6 +33,8 @@ pub mod policy;
 
 pub mod dispatch;
 
+pub mod onboarding;
+
 pub mod admin;
 pub mod backoff;
 pub mod cli;

@@ -8,6 +8,7 @@ use crate::config::{Config, DispatcherName, Start};
 use crate::dispatch;
 use crate::grants;
 use crate::listener;
+use crate::onboarding;
 use crate::tls::Tls;
 
 /// What was found, each with its key.
@@ -24,6 +25,9 @@ pub(crate) fn judge(config: &Config) -> Judgement {
     let mut judgement = judge_certificates(config);
     if let Some(section) = &config.permissions {
         judgement.errors.extend(grants::problems(section));
+    }
+    if let Some(section) = &config.onboarding {
+        judgement.errors.extend(onboarding::problems(section, &config.listener.tls));
     }
     for (name, problem) in dispatch::problems(&config.dispatchers) {
         judgement.add(name, problem, config);

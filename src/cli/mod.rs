@@ -3,6 +3,8 @@
 mod certs;
 mod check;
 mod findings;
+mod fleet_config;
+mod keys;
 mod permissions;
 mod serve;
 
@@ -24,6 +26,8 @@ Examples:
   fleet-telemetry -config /etc/fleet/config.json   the same, as the Go server takes it
   fleet-telemetry check --config config.json       find all mistakes without starting
   fleet-telemetry certs verify vehicle_ca.pem      is this really the vehicle maker's bundle?
+  fleet-telemetry keys new fleet-key.pem           the key that vehicles know you by
+  fleet-telemetry fleet-config check fields.json   would the vehicle maker take this configuration?
   fleet-telemetry permissions grant 5YJ...         the owner has consented to location
 
 Environment:
@@ -59,6 +63,10 @@ enum Command {
     Check(check::Args),
     /// Look at certificates.
     Certs(certs::Args),
+    /// What vehicles are told to send: judge it, make it, sign it.
+    FleetConfig(fleet_config::Args),
+    /// The key that vehicles know the application by: make one, show it, see that it is served.
+    Keys(keys::Args),
     /// Read and change what owners have consented to, over the server's admin API.
     Permissions(Box<permissions::Args>),
 }
@@ -79,11 +87,18 @@ pub fn run() -> ExitCode {
         Command::Serve(file) => serve::run(&file.or(before)),
         Command::Check(check::Args { file, json }) => check::run(&file.or(before), json),
         Command::Certs(certs) => certs::run(&certs),
+        Command::FleetConfig(fleet_config) => fleet_config::run(&fleet_config, before),
+        Command::Keys(keys) => keys::run(&keys, before),
         Command::Permissions(permissions) => permissions::run(&permissions, before.config),
     }
 }
 
 impl ConfigFile {
+    /// As [`Self::or`], of one that is borrowed.
+    fn or_else(&self, before: Self) -> PathBuf {
+        Self { config: self.config.clone() }.or(before)
+    }
+
     /// The option may stand on either side of the subcommand.
     fn or(self, before: Self) -> PathBuf {
         self.config.or(before.config).unwrap_or_else(|| PathBuf::from("config.json"))

@@ -17,6 +17,7 @@ pub use super::listener::{FileListener, FileListenerLimits};
 pub use super::log::{FileLog, FileLogLimits};
 pub use super::logger::FileLogger;
 pub use super::mqtt::{FileHomeAssistant, FileMqtt};
+pub use super::onboarding::{FileOnboarding, FilePublic, FilePublicTls};
 pub use super::permissions::{FileAction, FileApi, FileApiTls, FilePath, FilePermissions, FileStore, FileTopic};
 pub use super::policy::{FilePolicy, FileRateLimit};
 pub use super::routes::FileRoutes;
@@ -71,6 +72,8 @@ pub struct FileConfig {
     pub workers: FileWorkers,
     /// Location permission (ours).
     pub permissions: Option<FilePermissions>,
+    /// Bringing vehicles here (ours).
+    pub onboarding: Option<FileOnboarding>,
     /// What was found while reading; `resolve` reports it with the rest.
     pub(super) problems: Problems,
 }
@@ -110,6 +113,7 @@ impl FileConfig {
             shutdown: section.object("shutdown", FileShutdown::read).unwrap_or_default(),
             workers: section.object("workers", FileWorkers::read).unwrap_or_default(),
             permissions: section.object("permissions", FilePermissions::read),
+            onboarding: section.object("onboarding", FileOnboarding::read),
             problems: Problems::default(),
         };
         for dispatcher in ["kinesis", "pubsub", "zmq", "redis"] {

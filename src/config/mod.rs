@@ -24,6 +24,7 @@ mod listener;
 mod log;
 mod logger;
 mod mqtt;
+pub(crate) mod onboarding;
 mod permissions;
 mod policy;
 mod ports;
@@ -53,6 +54,7 @@ pub use listener::Listener;
 pub use log::Log;
 pub use logger::Logger;
 pub use mqtt::{HomeAssistant, Mqtt, QoS};
+pub use onboarding::{Onboarding, OnboardingPublic, PublicTls};
 pub use permissions::{
     ApiTls, ApiToken, MIN_TOKEN_BYTES, PermissionStore, Permissions, PermissionsApi, TokenError, check_token, rules,
 };
@@ -116,4 +118,6 @@ pub struct Config {
     pub workers: Workers,
     /// What needs an owner's consent; `None`: nothing does.
     pub permissions: Option<Permissions>,
+    /// Bringing vehicles here; `None`: somebody else does.
+    pub onboarding: Option<Onboarding>,
 }

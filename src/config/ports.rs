@@ -35,11 +35,13 @@ fn wanted(config: &Config) -> Vec<(&'static str, SocketAddr)> {
         host => look_up(host, listener.port),
     };
     let api = config.permissions.as_ref().and_then(|permissions| permissions.api.as_ref());
+    let public = config.onboarding.as_ref().and_then(|onboarding| onboarding.public.as_ref());
     let all = [
         ("port", vehicles),
         ("status_port", config.admin.status),
         ("monitoring.prometheus_metrics_port", config.admin.metrics),
         ("permissions.api.port", api.map(|api| api.address)),
+        ("onboarding.public.port", public.map(|public| public.address)),
     ];
     all.into_iter().filter_map(|(key, address)| Some((key, address?))).collect()
 }

@@ -2,8 +2,8 @@
 
 use super::error::{ConfigError, Problems, Warning};
 use super::{
-    Config, DispatcherName, Env, admin, dispatchers, file, http, kafka, listener, log, mqtt, permissions, policy,
-    ports, routes, session, shutdown, tls, workers,
+    Config, DispatcherName, Env, admin, dispatchers, file, http, kafka, listener, log, mqtt, onboarding, permissions,
+    policy, ports, routes, session, shutdown, tls, workers,
 };
 
 /// Tracked VINs, at most; each is a metric label.
@@ -35,6 +35,7 @@ pub(super) fn resolve_with_mistakes(mut file: file::FileConfig, env: &Env) -> (C
         let topics = permissions::Topics { namespace: file.namespace.as_deref().unwrap_or_default(), routes: &routes };
         permissions::resolve(section, kafka.as_ref().filter(|_| permissions_use_kafka), &topics, &mut problems)
     });
+    let onboarding = file.onboarding.as_ref().map(|section| onboarding::resolve(section, &tls, &mut problems));
     let config = Config {
         listener: listener::resolve(&file.listener, &file.limits, tls, &mut problems),
         session: session::resolve(&file.limits.session, file.connection_id_from_header.unwrap_or(true), &mut problems),
@@ -47,6 +48,7 @@ pub(super) fn resolve_with_mistakes(mut file: file::FileConfig, env: &Env) -> (C
         shutdown: shutdown::resolve(&file.shutdown, &mut problems),
         workers: workers::resolve(&file.workers, &mut problems),
         permissions,
+        onboarding,
     };
     ports::check(&config, &mut problems);
     log::judge_level(&config.log, &config.routes, &mut problems);
