@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const PROTOS: [&str; 5] = [
+const PROTOS: [&str; 6] = [
     "proto/vehicle_data.proto",
     "proto/vehicle_alert.proto",
     "proto/vehicle_error.proto",
     "proto/vehicle_connectivity.proto",
     "proto/vehicle_metric.proto",
+    "proto/webhook.proto",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -26,5 +26,10 @@ pub mod vehicle_metrics {
     include!(concat!(env!("OUT_DIR"), "/telemetry.vehicle_metrics.rs"));
 }
 
+/// What the http dispatcher posts.
+pub mod webhook {
+    include!(concat!(env!("OUT_DIR"), "/fleet_telemetry.webhook.rs"));
+}
+
 /// The compiled `FileDescriptorSet` of all messages.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

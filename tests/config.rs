@@ -237,7 +237,7 @@ fn reports_all_mistakes_at_once() {
         "log_level: expected a string, found 3; write \"3\"",
         "ack: unknown value \"sometimes\", allowed are on_delivery, on_receipt",
         "unknown_dispatch_rule record: V, dispatchRule:[]",
-        "records.alerts: unknown value \"kafak\", allowed are logger, kafka, pubsub, kinesis, zmq, mqtt, redis, sqlite \
+        "records.alerts: unknown value \"kafak\", allowed are logger, kafka, pubsub, kinesis, zmq, mqtt, redis, http, sqlite \
          (did you mean \"kafka\"?)",
         "expected Kafka to be configured",
         "tls.server_cert: missing; give the server's PEM certificate chain, leaf first",
@@ -351,8 +351,37 @@ fn lists_a_repeated_dispatcher_once() {
 fn names_a_dispatcher_that_this_build_lacks() {
     assert_eq!(
         errors(json!({"records": {"alerts": ["zmq"]}, "zmq": {"addr": "tcp://*:5284"}})),
-        ["records.alerts: this build has no dispatcher \"zmq\"; it has logger, kafka, mqtt, sqlite"]
+        ["records.alerts: this build has no dispatcher \"zmq\"; it has logger, kafka, mqtt, http, sqlite"]
     );
+}
+
+#[cfg(feature = "http")]
+#[test]
+fn posts_to_a_url_and_says_what_is_wrong_with_the_section() {
+    let http = |section: Value| json!({"records": {"V": ["http"]}, "http": section});
+    let resolved = config(http(json!({"url": "https://example.com/a?token=hidden", "format": "protobuf"})));
+    let webhook = resolved.dispatchers.http.as_ref().unwrap();
+    assert_eq!((webhook.is_https, webhook.port, webhook.path.as_str()), (true, 443, "/a?token=hidden"));
+    assert!(!format!("{resolved:?}").contains("hidden"));
+    assert_eq!(resolved.dispatchers.target(DispatcherName::Http).form, Form::Protobuf);
+    let lines = config(http(json!({"url": "http://example.com"})));
+    assert_eq!(lines.dispatchers.target(DispatcherName::Http).form, Form::Json);
+    assert_eq!(errors(json!({"records": {"V": ["http"]}})), ["expected HTTP to be configured"]);
+    let odd = json!({"url": "http://u:hidden@example.com", "format": "xml", "signing_secret": "${NOBODY}", "tls": {},
+                     "batch": 0, "timeout": "2h", "connections": 1000});
+    let found = errors(http(odd));
+    for expected in [
+        "http.url: holds credentials; put them into http.authorization",
+        "http.format: unknown value \"xml\", allowed are ndjson, json_array, protobuf",
+        "http.signing_secret: the environment variable NOBODY is not set",
+        "http.tls: is for https, but http.url begins with http://; change it, or leave http.tls out",
+        "http.batch: 0 is out of range, allowed is 1 to 100000",
+        "http.timeout: 7200s is out of range, allowed is 10ms to 3600s",
+        "http.connections: 1000 is out of range, allowed is 1 to 256",
+    ] {
+        assert!(found.iter().any(|error| error == expected), "{expected} in {found:#?}");
+    }
+    assert_eq!(found.len(), 7, "{found:#?}");
 }
 
 #[cfg(feature = "mqtt")]

@@ -6,7 +6,7 @@ use strum::{Display, EnumString, IntoStaticStr, VariantArray};
 
 use super::error::{ConfigError, Problems};
 use super::file::FileConfig;
-use super::{Env, Kafka, Logger, Mqtt, Route, Sqlite, Target, logger, mqtt, sqlite, targets};
+use super::{Env, Kafka, Logger, Mqtt, Route, Sqlite, Target, Webhook, logger, mqtt, sqlite, targets, webhook};
 
 /// The dispatchers that a configuration can name.
 #[derive(
@@ -28,6 +28,8 @@ pub enum DispatcherName {
     Mqtt,
     /// Redis channels.
     Redis,
+    /// Posts to a URL.
+    Http,
     /// The embedded store.
     Sqlite,
 }
@@ -43,6 +45,8 @@ pub struct Dispatchers {
     pub sqlite: Option<Sqlite>,
     /// An MQTT broker.
     pub mqtt: Option<Mqtt>,
+    /// A URL.
+    pub http: Option<Webhook>,
     /// Log lines.
     pub logger: Logger,
     /// How each is treated; [`Target::default`] for one that is not there.
@@ -70,6 +74,7 @@ impl DispatcherName {
             Self::Kafka => cfg!(feature = "kafka"),
             Self::Sqlite => cfg!(feature = "sqlite"),
             Self::Mqtt => cfg!(feature = "mqtt"),
+            Self::Http => cfg!(feature = "http"),
             Self::Pubsub | Self::Kinesis | Self::Zmq | Self::Redis => false,
         }
     }
@@ -78,7 +83,7 @@ impl DispatcherName {
     /// says otherwise (Kafka with `acks` 0, MQTT with `qos` 0).
     #[must_use]
     pub fn is_durable(self) -> bool {
-        matches!(self, Self::Kafka | Self::Pubsub | Self::Kinesis | Self::Mqtt | Self::Sqlite)
+        matches!(self, Self::Kafka | Self::Pubsub | Self::Kinesis | Self::Mqtt | Self::Http | Self::Sqlite)
     }
 }
 
@@ -106,12 +111,18 @@ pub(super) fn resolve(
         kafka: kafka.filter(|_| uses(DispatcherName::Kafka)),
         sqlite: Some(sqlite::resolve(&file.sqlite, problems)).filter(|_| uses(DispatcherName::Sqlite)),
         mqtt: mqtt::resolve(file, routes, env, problems),
+        http: webhook::resolve(file, routes, env, problems),
         logger: logger::resolve(&file.logger, problems),
         targets: targets::resolve(
             [
                 (DispatcherName::Kafka, "kafka_options", &file.kafka_options.target),
                 (DispatcherName::Sqlite, "sqlite", &file.sqlite.target),
                 (DispatcherName::Mqtt, "mqtt", &file.mqtt.as_ref().map(|mqtt| mqtt.target.clone()).unwrap_or_default()),
+                (
+                    DispatcherName::Http,
+                    "http",
+                    &file.http.as_ref().map(super::file::FileWebhook::target).unwrap_or_default(),
+                ),
                 (DispatcherName::Logger, "logger", &file.logger.target),
             ],
             routes,

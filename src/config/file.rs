@@ -27,6 +27,7 @@ pub use super::shutdown::FileShutdown;
 pub use super::sqlite::FileSqlite;
 pub use super::targets::FileTarget;
 pub use super::tls::FileTls;
+pub use super::webhook::FileWebhook;
 pub use super::workers::FileWorkers;
 
 /// A configuration file, read but not judged.
@@ -62,6 +63,8 @@ pub struct FileConfig {
     pub sqlite: FileSqlite,
     /// An MQTT broker.
     pub mqtt: Option<FileMqtt>,
+    /// Posting to a URL (ours).
+    pub http: Option<FileWebhook>,
     /// Bounds (ours).
     pub limits: FileLimits,
     /// `X-TXID` becomes the connection id when it is a UUID (ours).
@@ -108,6 +111,7 @@ impl FileConfig {
             kafka_options: section.object("kafka_options", FileKafkaOptions::read).unwrap_or_default(),
             sqlite: section.object("sqlite", FileSqlite::read).unwrap_or_default(),
             mqtt: section.object("mqtt", FileMqtt::read),
+            http: section.object("http", FileWebhook::read),
             limits: section.object("limits", FileLimits::read).unwrap_or_default(),
             connection_id_from_header: section.value("connection_id_from_header"),
             shutdown: section.object("shutdown", FileShutdown::read).unwrap_or_default(),

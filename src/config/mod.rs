@@ -38,6 +38,7 @@ mod sqlite;
 mod syntax;
 mod targets;
 mod tls;
+mod webhook;
 mod workers;
 
 use std::path::Path;
@@ -69,6 +70,7 @@ pub use sqlite::Sqlite;
 pub use syntax::SyntaxError;
 pub use targets::{Form, Start, Target, WhenFull};
 pub use tls::{MakerCa, Tls};
+pub use webhook::{BatchFormat, Webhook};
 pub use workers::Workers;
 
 /// Reads, resolves and checks a configuration file.

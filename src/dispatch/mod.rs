@@ -5,6 +5,8 @@
 
 pub mod batching;
 pub mod fan_out;
+#[cfg(feature = "http")]
+pub mod http;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 mod late;
@@ -117,6 +119,8 @@ pub(crate) fn problems(config: &crate::config::Dispatchers) -> Vec<(DispatcherNa
     #[cfg(feature = "kafka")]
     problems
         .extend(config.kafka.iter().flat_map(kafka::trial::problems).map(|problem| (DispatcherName::Kafka, problem)));
+    #[cfg(feature = "http")]
+    problems.extend(config.http.as_ref().and_then(http::problem).map(|problem| (DispatcherName::Http, problem)));
     #[cfg(feature = "mqtt")]
     problems.extend(config.mqtt.as_ref().and_then(mqtt::problem).map(|problem| (DispatcherName::Mqtt, problem)));
     #[cfg(feature = "sqlite")]
@@ -156,6 +160,8 @@ pub async fn connect(
         DispatcherName::Mqtt => {
             Arc::new(mqtt::connect(config.mqtt.as_ref().ok_or_else(missing)?, topics, permissions).await?)
         }
+        #[cfg(feature = "http")]
+        DispatcherName::Http => Arc::new(http::connect(config.http.as_ref().ok_or_else(missing)?, topics).await?),
         _ => return Err(missing()),
     })
 }

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a failed step fails its test")]
 
 mod contract;
+#[cfg(feature = "http")]
+mod http;
 #[cfg(feature = "kafka")]
 mod kafka;
 #[cfg(feature = "kafka")]

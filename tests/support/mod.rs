@@ -21,3 +21,5 @@ pub(crate) mod server;
 pub(crate) mod service;
 pub(crate) mod vehicle;
 pub(crate) mod wait;
+#[cfg(feature = "http")]
+pub(crate) mod webhook;

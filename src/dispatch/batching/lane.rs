@@ -65,7 +65,8 @@ impl<S: Sink> Lane<S> {
             if give_up.is_some_and(|at| Instant::now() >= at) {
                 return self.queue.fail(&DispatchError::Refused(reason));
             }
-            if !self.queue.pause(backoff.delay()).await {
+            let pause = backoff.delay().max(self.sink.pause().unwrap_or_default());
+            if !self.queue.pause(pause).await {
                 return self.queue.fail(&DispatchError::Closed);
             }
         }

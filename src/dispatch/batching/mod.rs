@@ -45,6 +45,11 @@ pub trait Sink: Send + 'static {
     /// What keeps them from being taken, for operators.
     fn probe(&mut self) -> impl Future<Output = Result<Duration, String>> + Send;
 
+    /// How long the other side has asked to be left alone, after a send that was to be tried again.
+    fn pause(&self) -> Option<Duration> {
+        None
+    }
+
     /// Nothing will be sent any more.
     fn close(&mut self) -> impl Future<Output = ()> + Send {
         async {}
