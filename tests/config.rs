@@ -10,6 +10,8 @@ use fleet_telemetry::config::{
     AckRule, Config, DispatcherName, Env, Form, InFlight, LoadError, MakerCa, OverLimit, Problems, RateLimit, Start,
     Target, Warning, WhenFull,
 };
+#[cfg(feature = "redis")]
+use fleet_telemetry::config::{NoChannel, RedisMode};
 use fleet_telemetry::config::{load, resolve};
 use proptest::prelude::{any, prop, proptest};
 use serde_json::{Value, json};
@@ -351,7 +353,7 @@ fn lists_a_repeated_dispatcher_once() {
 fn names_a_dispatcher_that_this_build_lacks() {
     assert_eq!(
         errors(json!({"records": {"alerts": ["zmq"]}, "zmq": {"addr": "tcp://*:5284"}})),
-        ["records.alerts: this build has no dispatcher \"zmq\"; it has logger, kafka, mqtt, http, sqlite"]
+        ["records.alerts: this build has no dispatcher \"zmq\"; it has logger, kafka, mqtt, redis, http, sqlite"]
     );
 }
 
@@ -434,6 +436,78 @@ fn takes_the_references_mqtt_section() {
     );
     let found = errors(mqtt(json!({"broker": "ssl://broker", "tls": {"cert_file": "x"}})));
     assert_eq!(found, ["mqtt.tls.cert_file: needs mqtt.tls.key_file as well"]);
+}
+
+#[cfg(feature = "redis")]
+fn redis(section: Value) -> Value {
+    json!({"records": {"V": ["redis"]}, "redis": section})
+}
+
+#[cfg(feature = "redis")]
+#[test]
+fn takes_the_references_redis_section() {
+    let section = json!({
+        "addrs": ["localhost:6379"], "username": "u", "password": "p", "db": 3, "tls": {}, "override_tls_server_name": true,
+        "publish_timeout": 2_000_000_000_u64, "publish_vin_topics": true, "subscriber_set_prefix": "s",
+    });
+    let redis_config = config(redis(section.clone())).dispatchers.redis.unwrap();
+    assert_eq!(redis_config.addresses, [("localhost".to_owned(), 6379)]);
+    assert_eq!((redis_config.mode, redis_config.db), (RedisMode::Single, 3));
+    assert_eq!(redis_config.publish_timeout, Duration::from_secs(2));
+    assert_eq!(redis_config.tls.unwrap().server_name.as_deref(), Some("localhost"));
+    assert_eq!(redis_config.password.unwrap().expose(), "p");
+    let env = Env::from_iter([("REDIS_PASSWORD", "from the environment")]);
+    let (config_in_env, _) = resolved_in(&env, &with(redis(section.clone()))).unwrap();
+    assert_eq!(config_in_env.dispatchers.redis.unwrap().password.unwrap().expose(), "from the environment");
+    let mut pooled = section.clone();
+    pooled["pool"] = json!({"pool_size": 10});
+    assert!(warnings(redis(pooled))[0].starts_with("redis.pool: has no effect"));
+
+    let cluster = json!({"addrs": ["a:1", "b:2"], "publish_vin_topics": true, "db": 1});
+    assert_eq!(config(redis(cluster.clone())).dispatchers.redis.unwrap().mode, RedisMode::Cluster);
+    assert!(
+        warnings(redis(cluster)).iter().any(|warning| warning.starts_with("redis.db: a cluster has only database 0"))
+    );
+
+    assert_eq!(errors(json!({"records": {"V": ["redis"]}})), ["expected Redis to be configured"]);
+    let odd = json!({
+        "addrs": ["redis://u:hidden@host:1"], "cluster_mode": true, "sentinel_master": "m", "no_channel": "ack", "password": 5,
+        "db": -1, "publish_timeout": "2d",
+    });
+    let found = errors(redis(odd));
+    let begins = [
+        "redis.password: expected a string, found something else",
+        "redis.addrs: unknown value \"host:1\", allowed are host:port",
+        "redis.sentinel_master: the addresses are either sentinels' or a cluster's",
+        "redis.publish_vin_topics: redis requires publish_vin_topics or subscriber_set_prefix to be set, otherwise no records \
+         are published",
+        "redis.db: -1 is out of range",
+        "redis.publish_timeout: 172800s is out of range",
+        "redis.no_channel: unknown value \"ack\", allowed are deliver, refuse",
+    ];
+    assert_eq!(found.len(), begins.len(), "{found:?}");
+    for (found, begin) in found.iter().zip(begins) {
+        assert!(found.starts_with(begin), "{found}, not {begin}");
+    }
+    assert!(errors(redis(json!({"publish_vin_topics": true})))[0].contains("redis addrs cannot be empty"));
+}
+
+#[cfg(feature = "redis")]
+#[test]
+fn acks_wait_for_the_streams_of_redis_and_not_for_channels() {
+    let channels = redis(json!({"addrs": ["r"], "publish_vin_topics": true}));
+    assert_eq!(rule(channels.clone()), AckRule::OnReceipt);
+    assert_eq!(config(channels.clone()).dispatchers.redis.unwrap().no_channel, NoChannel::Deliver);
+    let mut named = channels;
+    named["reliable_ack_sources"] = json!({"V": "redis"});
+    assert_eq!(rule(named.clone()), AckRule::By(DispatcherName::Redis));
+    assert_eq!(
+        config(named).dispatchers.redis.unwrap().no_channel,
+        NoChannel::Refuse,
+        "an ack means that somebody was there"
+    );
+    let streams = redis(json!({"addrs": ["r"], "streams": {"max_length": 5}}));
+    assert_eq!(config(streams).routes[0].deciders, [DispatcherName::Redis]);
 }
 
 #[cfg(feature = "mqtt")]

@@ -6,7 +6,9 @@ use strum::{Display, EnumString, IntoStaticStr, VariantArray};
 
 use super::error::{ConfigError, Problems};
 use super::file::FileConfig;
-use super::{Env, Kafka, Logger, Mqtt, Route, Sqlite, Target, Webhook, logger, mqtt, sqlite, targets, webhook};
+use super::{
+    Env, Kafka, Logger, Mqtt, Redis, Route, Sqlite, Target, Webhook, logger, mqtt, redis, sqlite, targets, webhook,
+};
 
 /// The dispatchers that a configuration can name.
 #[derive(
@@ -47,6 +49,8 @@ pub struct Dispatchers {
     pub mqtt: Option<Mqtt>,
     /// A URL.
     pub http: Option<Webhook>,
+    /// Redis servers.
+    pub redis: Option<Redis>,
     /// Log lines.
     pub logger: Logger,
     /// How each is treated; [`Target::default`] for one that is not there.
@@ -75,15 +79,20 @@ impl DispatcherName {
             Self::Sqlite => cfg!(feature = "sqlite"),
             Self::Mqtt => cfg!(feature = "mqtt"),
             Self::Http => cfg!(feature = "http"),
-            Self::Pubsub | Self::Kinesis | Self::Zmq | Self::Redis => false,
+            Self::Redis => cfg!(feature = "redis"),
+            Self::Pubsub | Self::Kinesis | Self::Zmq => false,
         }
     }
 
     /// Whether "delivered" means that the record survives a crash of this process, unless its own configuration
-    /// says otherwise (Kafka with `acks` 0, MQTT with `qos` 0).
+    /// says otherwise (Kafka with `acks` 0, MQTT with `qos` 0, Redis
+    /// without `streams`).
     #[must_use]
     pub fn is_durable(self) -> bool {
-        matches!(self, Self::Kafka | Self::Pubsub | Self::Kinesis | Self::Mqtt | Self::Http | Self::Sqlite)
+        matches!(
+            self,
+            Self::Kafka | Self::Pubsub | Self::Kinesis | Self::Mqtt | Self::Redis | Self::Http | Self::Sqlite
+        )
     }
 }
 
@@ -112,6 +121,7 @@ pub(super) fn resolve(
         sqlite: Some(sqlite::resolve(&file.sqlite, problems)).filter(|_| uses(DispatcherName::Sqlite)),
         mqtt: mqtt::resolve(file, routes, env, problems),
         http: webhook::resolve(file, routes, env, problems),
+        redis: redis::resolve(file, routes, env, problems),
         logger: logger::resolve(&file.logger, problems),
         targets: targets::resolve(
             [
@@ -122,6 +132,11 @@ pub(super) fn resolve(
                     DispatcherName::Http,
                     "http",
                     &file.http.as_ref().map(super::file::FileWebhook::target).unwrap_or_default(),
+                ),
+                (
+                    DispatcherName::Redis,
+                    "redis",
+                    &file.redis.as_ref().map(|redis| redis.target.clone()).unwrap_or_default(),
                 ),
                 (DispatcherName::Logger, "logger", &file.logger.target),
             ],

@@ -20,6 +20,7 @@ pub use super::mqtt::{FileHomeAssistant, FileMqtt};
 pub use super::onboarding::{FileOnboarding, FilePublic, FilePublicTls};
 pub use super::permissions::{FileAction, FileApi, FileApiTls, FilePath, FilePermissions, FileStore, FileTopic};
 pub use super::policy::{FilePolicy, FileRateLimit};
+pub use super::redis::{FileRedis, FileRedisTls, FileStreams};
 pub use super::routes::FileRoutes;
 pub use super::secret::FileSecret;
 pub use super::session::FileSessionLimits;
@@ -65,6 +66,8 @@ pub struct FileConfig {
     pub mqtt: Option<FileMqtt>,
     /// Posting to a URL (ours).
     pub http: Option<FileWebhook>,
+    /// Redis servers.
+    pub redis: Option<FileRedis>,
     /// Bounds (ours).
     pub limits: FileLimits,
     /// `X-TXID` becomes the connection id when it is a UUID (ours).
@@ -112,6 +115,7 @@ impl FileConfig {
             sqlite: section.object("sqlite", FileSqlite::read).unwrap_or_default(),
             mqtt: section.object("mqtt", FileMqtt::read),
             http: section.object("http", FileWebhook::read),
+            redis: section.object("redis", FileRedis::read),
             limits: section.object("limits", FileLimits::read).unwrap_or_default(),
             connection_id_from_header: section.value("connection_id_from_header"),
             shutdown: section.object("shutdown", FileShutdown::read).unwrap_or_default(),
@@ -120,7 +124,7 @@ impl FileConfig {
             onboarding: section.object("onboarding", FileOnboarding::read),
             problems: Problems::default(),
         };
-        for dispatcher in ["kinesis", "pubsub", "zmq", "redis"] {
+        for dispatcher in ["kinesis", "pubsub", "zmq"] {
             section.accept(dispatcher); // routing to one of them is the error
         }
         section.ineffective("airbrake", "this build sends no error reports");

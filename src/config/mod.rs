@@ -5,6 +5,7 @@
 //! keys and ours); `resolve` turns it and the environment into a [`Config`], reporting every error at once. A `Config`
 //! holds no live object.
 
+mod address;
 mod admin;
 mod bounds;
 mod client_tls;
@@ -28,6 +29,7 @@ pub(crate) mod onboarding;
 mod permissions;
 mod policy;
 mod ports;
+mod redis;
 pub mod resolve;
 mod routes;
 mod secret;
@@ -60,6 +62,7 @@ pub use permissions::{
     ApiTls, ApiToken, MIN_TOKEN_BYTES, PermissionStore, Permissions, PermissionsApi, TokenError, check_token, rules,
 };
 pub use policy::{OverLimit, Policy, RateLimit};
+pub use redis::{NoChannel, Redis, RedisMode, Streams};
 pub use resolve::resolve;
 use resolve::resolve_with_mistakes;
 pub use routes::{AckRule, Route};

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::address::host_port;
 use super::client_tls::FileClientTls;
 use super::error::{ConfigError, Problems};
 use super::file::FileConfig;
@@ -339,23 +340,12 @@ fn broker(broker: Option<&str>, has_tls: bool, problems: &mut Problems) -> (Stri
     address
 }
 
-/// As the reference server has it, no host means this machine.
 fn address(broker: &str) -> Option<(String, u16, bool)> {
     let (scheme, rest) = broker.split_once("://")?;
     let (_, tls) = SCHEMES.into_iter().find(|(known, _)| known.eq_ignore_ascii_case(scheme))?;
     let rest = rest.strip_suffix('/').unwrap_or(rest);
-    let (host, port) = match rest.rsplit_once(':') {
-        Some((host, port)) if !port.contains(']') => (host, port.parse().ok().filter(|port| *port > 0)?),
-        _ => (rest, if tls { 8883 } else { 1883 }),
-    };
-    let host = match host.strip_prefix('[') {
-        Some(address) => address.strip_suffix(']')?,
-        None if host.contains(':') => return None,
-        None if host.is_empty() => "127.0.0.1",
-        None => host,
-    };
-    let is_odd = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '/' | '?' | '#' | '[' | ']');
-    (!host.contains(is_odd)).then(|| (host.to_owned(), port, tls))
+    let (host, port) = host_port(rest, if tls { 8883 } else { 1883 })?;
+    Some((host, port, tls))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use super::error::{ConfigError, Problems, Warning};
 use super::{
     Config, DispatcherName, Env, admin, dispatchers, file, http, kafka, listener, log, mqtt, onboarding, permissions,
-    policy, ports, routes, session, shutdown, tls, workers,
+    policy, ports, redis, routes, session, shutdown, tls, workers,
 };
 
 /// Tracked VINs, at most; each is a metric label.
@@ -24,6 +24,7 @@ pub(super) fn resolve_with_mistakes(mut file: file::FileConfig, env: &Env) -> (C
     let confirms = |name| match name {
         DispatcherName::Kafka => kafka::confirms(&file),
         DispatcherName::Mqtt => mqtt::confirms(&file),
+        DispatcherName::Redis => redis::confirms(&file),
         _ => true,
     };
     let routes = routes::resolve(&file.routes, confirms, &mut problems);

@@ -4,6 +4,8 @@
 //! contract suite (`tests/dispatchers/contract.rs`), a test against the real server, a row in the docs.
 
 pub mod batching;
+#[cfg(any(feature = "mqtt", feature = "redis"))]
+mod duplex;
 pub mod fan_out;
 #[cfg(feature = "http")]
 pub mod http;
@@ -16,6 +18,8 @@ pub mod metrics;
 pub mod mqtt;
 pub mod outbox;
 pub mod receipt;
+#[cfg(feature = "redis")]
+pub mod redis;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 mod targets;
@@ -123,6 +127,8 @@ pub(crate) fn problems(config: &crate::config::Dispatchers) -> Vec<(DispatcherNa
     problems.extend(config.http.as_ref().and_then(http::problem).map(|problem| (DispatcherName::Http, problem)));
     #[cfg(feature = "mqtt")]
     problems.extend(config.mqtt.as_ref().and_then(mqtt::problem).map(|problem| (DispatcherName::Mqtt, problem)));
+    #[cfg(feature = "redis")]
+    problems.extend(config.redis.as_ref().and_then(redis::problem).map(|problem| (DispatcherName::Redis, problem)));
     #[cfg(feature = "sqlite")]
     problems.extend(config.sqlite.as_ref().and_then(sqlite::problem).map(|problem| (DispatcherName::Sqlite, problem)));
     problems
@@ -162,6 +168,10 @@ pub async fn connect(
         }
         #[cfg(feature = "http")]
         DispatcherName::Http => Arc::new(http::connect(config.http.as_ref().ok_or_else(missing)?, topics).await?),
+        #[cfg(feature = "redis")]
+        DispatcherName::Redis => {
+            Arc::new(redis::connect(config.redis.as_ref().ok_or_else(missing)?, config, topics).await?)
+        }
         _ => return Err(missing()),
     })
 }

@@ -53,6 +53,9 @@ const FAMILIES: &[(Kind, &str, &str)] = &[
     (Counter, "kafka_returned_total", "Records of a replaced producer that its successor sent again."),
     (Counter, "mqtt_delivered_total", "Records of which mqtt has every message safe."),
     (Counter, "mqtt_delivered_total_bytes", "Their payload bytes."),
+    (Counter, "redis_delivered_total", "Records that redis has safe."),
+    (Counter, "redis_delivered_total_bytes", "Their payload bytes."),
+    (Counter, "redis_unheard_total", "Records that no channel of redis wanted."),
     (Gauge, "kafka_produce_queue_size", "Work that waits in the Kafka client."),
     (Gauge, "dispatcher_unsettled_records", "Records that a dispatcher has taken and not yet settled."),
     (Counter, "dispatcher_full_drops_total", "Records that a full dispatcher did not get; no ack depended on it."),
@@ -88,7 +91,7 @@ const FAMILIES: &[(Kind, &str, &str)] = &[
 const PER_DISPATCHER: [(&str, &str); 6] = [
     ("handed_total", "Records handed to {}."),
     ("handed_total_bytes", "Payload bytes handed to {}."),
-    ("publish_total", "Records (of mqtt: messages) that {} has safe."),
+    ("publish_total", "Records (of mqtt and redis: messages) that {} has safe."),
     ("publish_total_bytes", "Bytes of the former."),
     ("err", "Records that {} refused or lost."),
     ("reliable_ack_total", "Deliveries by {} that decided about an ack."),

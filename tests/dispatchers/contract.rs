@@ -544,3 +544,26 @@ fn data(n: usize) -> Vec<vehicle_data::Datum> {
         ),
     ]
 }
+
+/// For tests that are no clauses: everything takes longer on a busy machine.
+pub(crate) struct Patient;
+
+impl Harness for Patient {
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    async fn start() -> Self {
+        Self
+    }
+
+    async fn connect(&self, _: &Topics, _: usize) -> Arc<dyn Dispatcher> {
+        unreachable!("only its patience is asked for")
+    }
+
+    async fn held(&self) -> Vec<Held> {
+        Vec::new()
+    }
+
+    async fn cut(&self) {}
+
+    async fn restore(&self) {}
+}

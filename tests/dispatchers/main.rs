@@ -18,6 +18,10 @@ mod mqtt;
 mod mqtt_consent;
 #[cfg(feature = "mqtt")]
 mod mqtt_contract;
+#[cfg(feature = "redis")]
+mod redis;
+#[cfg(feature = "redis")]
+mod redis_contract;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 

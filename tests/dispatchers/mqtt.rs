@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use fleet_telemetry::config::file::FileConfig;
 use fleet_telemetry::config::{self, ClientTls, Env, InFlight, QoS};
-use fleet_telemetry::dispatch::{ConnectError, Dispatcher, Health, Outcome, mqtt};
+use fleet_telemetry::dispatch::{ConnectError, Health, Outcome, mqtt};
 use fleet_telemetry::permissions::Permissions;
 use fleet_telemetry::proto::vehicle_data::value::Value as Kind;
 use fleet_telemetry::proto::vehicle_data::{Datum, Field, Payload, Value};
@@ -16,7 +16,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
 use prost::Message as _;
 use tokio::task::JoinHandle;
 
-use crate::contract::{Bench, CUSTOM_TOPIC, Harness, Held, assert_all, number, origin};
+use crate::contract::{Bench, CUSTOM_TOPIC, Patient, assert_all, number, origin};
 use crate::support::docs;
 use crate::support::mosquitto::{Mosquitto, Subscriber};
 use crate::support::pki::Pki;
@@ -358,29 +358,6 @@ async fn the_configuration_of_the_documentation_works() {
     let last = subscriber.last();
     assert_eq!(last["cars/VIN/v/Odometer"].payload, "0.5");
     assert_eq!(last["homeassistant/sensor/VIN/Odometer/config"].json()["unit_of_measurement"], "mi");
-}
-
-/// Everything takes longer on a busy machine.
-pub(crate) struct Patient;
-
-impl Harness for Patient {
-    const PATIENCE: Duration = Duration::from_secs(60);
-
-    async fn start() -> Self {
-        Self
-    }
-
-    async fn connect(&self, _: &Topics, _: usize) -> Arc<dyn Dispatcher> {
-        unreachable!("only its patience is asked for")
-    }
-
-    async fn held(&self) -> Vec<Held> {
-        Vec::new()
-    }
-
-    async fn cut(&self) {}
-
-    async fn restore(&self) {}
 }
 
 async fn bench(config: &config::Mqtt) -> Bench {

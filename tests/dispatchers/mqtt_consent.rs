@@ -12,8 +12,8 @@ use fleet_telemetry::record::{Received, Record, RecordKind, Topics};
 use fleet_telemetry::scope::{Scope, Scopes};
 use prost::Message as _;
 
-use crate::contract::{Bench, CUSTOM_TOPIC, assert_all, origin};
-use crate::mqtt::{Patient, config};
+use crate::contract::{Bench, CUSTOM_TOPIC, Patient, assert_all, origin};
+use crate::mqtt::config;
 use crate::support::mosquitto::Mosquitto;
 use crate::support::wait;
 

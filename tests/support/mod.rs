@@ -17,6 +17,8 @@ pub(crate) mod kafka;
 pub(crate) mod mosquitto;
 pub(crate) mod pki;
 pub(crate) mod process;
+#[cfg(feature = "redis")]
+pub(crate) mod redis;
 pub(crate) mod server;
 pub(crate) mod service;
 pub(crate) mod vehicle;

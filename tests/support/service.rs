@@ -26,6 +26,8 @@ setsid "$@" >>"$log" 2>&1 </dev/null &
 echo $!
 cat >/dev/null
 kill -KILL $! 2>/dev/null
+# What belongs to the process of the tests as a whole is left behind when that ends.
+(sleep 1; kill -0 $PPID || rm -rf "${log%/*}") >/dev/null 2>&1 &
 "#;
 
 impl Service {
