@@ -3,7 +3,7 @@
 # Only from make's command line: shells export a SECONDS of their own.
 SECONDS_FLAG := $(if $(filter command,$(origin SECONDS)),$(SECONDS),0)
 
-.PHONY: help demo test check bench load fuzz autobahn certs clean
+.PHONY: help demo test check bench load fuzz autobahn certs image clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,12 +18,13 @@ test: ## All tests, against real brokers that this starts and stops
 	cargo build --workspace --bins
 	cargo test --workspace --no-fail-fast
 
-check: ## Formatting, lints, documentation, scripts, dependencies
+check: ## Formatting, lints, documentation, scripts, dependencies, the chart
 	@scripts/setup check
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --document-private-items
 	@scripts/check-tree
+	@scripts/check-chart
 
 bench: ## Instructions and allocations per record, against the committed baseline (BENCH_FLAGS=--save-baseline)
 	@scripts/setup bench
@@ -46,6 +47,9 @@ certs: ## Certificates for development, in certs/dev/
 	@scripts/setup build
 	cargo run --quiet -p load-tests --bin fleet-sim -- certs --dir certs/dev
 
+image: ## A container image, with docker, podman or buildah (FROM=prebuilt takes target/release)
+	@scripts/image $(or $(FROM),source)
+
 clean: ## Removes everything that was built, fetched or stored
 	cargo clean
-	rm -rf demo certs/dev fuzz/target fuzz/corpus fuzz/artifacts
+	rm -rf dist demo certs/dev fuzz/target fuzz/corpus fuzz/artifacts

@@ -4,6 +4,7 @@ mod certs;
 mod check;
 mod findings;
 mod fleet_config;
+mod health;
 mod keys;
 mod permissions;
 mod serve;
@@ -63,6 +64,10 @@ enum Command {
     Check(check::Args),
     /// Look at certificates.
     Certs(certs::Args),
+    /// Ask a running server whether it is ready.
+    ///
+    /// Exits with 0 when it is, else with 1 and the reasons.
+    Health(health::Args),
     /// What vehicles are told to send: judge it, make it, sign it.
     FleetConfig(fleet_config::Args),
     /// The key that vehicles know the application by: make one, show it, see that it is served.
@@ -87,6 +92,7 @@ pub fn run() -> ExitCode {
         Command::Serve(file) => serve::run(&file.or(before)),
         Command::Check(check::Args { file, json }) => check::run(&file.or(before), json),
         Command::Certs(certs) => certs::run(&certs),
+        Command::Health(health) => health::run(&health, before.or(ConfigFile { config: None })),
         Command::FleetConfig(fleet_config) => fleet_config::run(&fleet_config, before),
         Command::Keys(keys) => keys::run(&keys, before),
         Command::Permissions(permissions) => permissions::run(&permissions, before.config),

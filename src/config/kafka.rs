@@ -10,7 +10,7 @@ use super::json::Json;
 use super::kafka_properties::{self, Acks};
 use super::section::{FromJson, Section};
 use super::targets::FileTarget;
-use super::{AckRule, DispatcherName, InFlight, Route};
+use super::{AckRule, DispatcherName, Env, InFlight, Route, secret};
 
 /// Keys of the Go client that the reference server is built on; librdkafka does not know them.
 const GO_CLIENT: &str = "go.";
@@ -102,6 +102,20 @@ impl KafkaValue {
                 .filter(|items| !items.is_empty())
                 .map_or(Self::Unusable(GO_LIST), Self::List),
             Json::Object(_) => Self::Unusable("map[string]interface {}"),
+        }
+    }
+}
+
+/// Puts values of the environment where a property is `"${NAME}"`.
+pub(super) fn take_from_env(entries: &mut [(String, KafkaValue)], env: &Env, problems: &mut Problems) {
+    for (property, value) in entries {
+        let KafkaValue::Text(text) = value else { continue };
+        match secret::from_text(text, env) {
+            Ok(found) => *text = found,
+            Err(problem) => {
+                let key = format!("kafka.{}", crate::escape::escape(property.as_bytes(), 80));
+                problems.error(ConfigError::Secret { key, problem });
+            }
         }
     }
 }

@@ -21,6 +21,9 @@ pub fn resolve(file: file::FileConfig, env: &Env) -> Result<(Config, Vec<Warning
 /// With the defaults where something is wrong.
 pub(super) fn resolve_with_mistakes(mut file: file::FileConfig, env: &Env) -> (Config, Problems) {
     let mut problems = std::mem::take(&mut file.problems);
+    if let Some(kafka) = &mut file.kafka {
+        kafka::take_from_env(kafka, env, &mut problems);
+    }
     let confirms = |name| match name {
         DispatcherName::Kafka => kafka::confirms(&file),
         DispatcherName::Mqtt => mqtt::confirms(&file),

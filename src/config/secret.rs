@@ -69,7 +69,7 @@ impl FileSecret {
 }
 
 /// The text itself, unless all of it is the name of a variable: a password may hold any character.
-fn from_text(text: &str, env: &Env) -> Result<String, String> {
+pub(super) fn from_text(text: &str, env: &Env) -> Result<String, String> {
     let name = text.strip_prefix("${").and_then(|rest| rest.strip_suffix('}'));
     let is_name = |name: &&str| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
     match name.filter(is_name) {
