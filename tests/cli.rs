@@ -51,6 +51,17 @@ impl Folder {
         folder
     }
 
+    /// Only certificates, under the names that certbot gives them.
+    fn for_init() -> Self {
+        let folder = Self::new(2099);
+        let path = folder.folder.path();
+        fs::create_dir(path.join("tls")).unwrap();
+        fs::rename(path.join("cert.pem"), path.join("tls/fullchain.pem")).unwrap();
+        fs::rename(path.join("key.pem"), path.join("tls/privkey.pem")).unwrap();
+        fs::remove_file(path.join("config.json")).unwrap();
+        folder
+    }
+
     fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.folder.path().join(name);
         fs::write(&path, text).unwrap();
@@ -230,4 +241,70 @@ fn logs_in_the_configured_form() {
         let line = stderr.lines().find(|line| line.contains("invalid_level")).unwrap();
         assert!(line.starts_with(starts), "{line}");
     }
+}
+
+#[test]
+fn init_makes_a_configuration_that_the_server_starts_with() {
+    for records in ["telemetry.db", "kafka://127.0.0.1:9092", "mqtt://127.0.0.1", "https://example.com/telemetry"] {
+        let folder = Folder::for_init();
+        let made = folder.run(&["init", "--certificates", "tls", "--records", records, "--location", "ask"]);
+        assert_eq!(made.code, 0, "{records}: {}", made.stderr);
+        assert!(made.stdout.contains("config.json: good"), "{}", made.stdout);
+        let check = folder.run(&["check"]);
+        assert_eq!((check.code, check.stdout.contains("error: ")), (0, false), "{}", check.stdout);
+        let token = fs::metadata(folder.folder.path().join("permissions.token")).unwrap();
+        assert_eq!(std::os::unix::fs::PermissionsExt::mode(&token.permissions()) & 0o777, 0o640);
+        // What is there is never replaced.
+        let before = fs::read(folder.folder.path().join("config.json")).unwrap();
+        let again = folder.run(&["init", "--certificates", "tls", "--records", "other.db", "--location", "pass-all"]);
+        assert_eq!((again.code, again.stderr.contains("config.json exists")), (1, true));
+        assert_eq!(fs::read(folder.folder.path().join("config.json")).unwrap(), before);
+    }
+}
+
+#[test]
+fn init_asks_for_what_it_is_not_told() {
+    let folder = Folder::for_init();
+    let answer = |input: &'static str| {
+        let mut command = Command::new(FLEET_TELEMETRY);
+        command.current_dir(folder.folder.path()).arg("init").write_stdin(input).output().unwrap()
+    };
+    let made = answer("nowhere\ntls\n\npass-all\n");
+    let said = String::from_utf8(made.stderr).unwrap();
+    assert!(made.status.success(), "{said}");
+    assert!(said.contains("nowhere: has neither fullchain.pem with privkey.pem"), "{said}");
+    let config: serde_json::Value =
+        serde_json::from_slice(&fs::read(folder.folder.path().join("config.json")).unwrap()).unwrap();
+    assert_eq!(config["records"]["V"], serde_json::json!(["sqlite"]));
+    assert!(config.get("permissions").is_none());
+}
+
+#[test]
+fn init_leaves_nothing_behind_that_the_server_would_not_start_with() {
+    let folder = Folder::for_init();
+    fs::write(folder.folder.path().join("tls/privkey.pem"), "not a key").unwrap();
+    let made = folder.run(&["init", "--certificates", "tls", "--records", "telemetry.db", "--location", "ask"]);
+    assert_eq!(made.code, 64);
+    assert!(made.stderr.contains("tls.server_key") && made.stderr.contains("nothing was written"), "{}", made.stderr);
+    for file in ["config.json", "permissions.token"] {
+        assert!(!folder.folder.path().join(file).exists(), "{file}");
+    }
+}
+
+#[test]
+fn shells_and_the_manual_know_every_subcommand() {
+    let folder = tempfile::tempdir().unwrap();
+    let help = run(folder.path(), &["help"]).stdout;
+    let commands = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    let commands: Vec<&str> = commands.filter_map(|line| line.split_whitespace().next()).collect();
+    assert!(commands.contains(&"serve") && commands.contains(&"completions"), "{commands:?}");
+    assert_eq!(run(folder.path(), &["man", "."]).code, 0);
+    let bash = run(folder.path(), &["completions", "bash"]).stdout;
+    for command in commands.into_iter().filter(|command| *command != "help") {
+        assert!(bash.contains(&format!("fleet__telemetry,{command})")), "{command}: {bash}");
+        let page = fs::read_to_string(folder.path().join(format!("fleet-telemetry-{command}.1"))).unwrap();
+        assert!(page.contains(".SH NAME"), "{page}");
+    }
+    let nowhere = run(folder.path(), &["man", "nowhere"]);
+    assert_eq!((nowhere.code, nowhere.stderr.starts_with("error: nowhere: ")), (1, true), "{}", nowhere.stderr);
 }

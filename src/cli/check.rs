@@ -29,11 +29,12 @@ pub(super) struct Args {
 pub(super) fn run(file: &Path, json: bool) -> ExitCode {
     let report = Report::of(file);
     say(&if json { report.json() } else { report.text() });
-    if report.verdict == Verdict::Bad { ExitCode::from(EXIT_CONFIG) } else { ExitCode::SUCCESS }
+    if report.is_bad() { ExitCode::from(EXIT_CONFIG) } else { ExitCode::SUCCESS }
 }
 
+/// What `check` says.
 #[derive(Serialize)]
-struct Report {
+pub(super) struct Report {
     #[serde(flatten)]
     findings: Findings,
     verdict: Verdict,
@@ -53,7 +54,7 @@ enum Verdict {
 }
 
 impl Report {
-    fn of(file: &Path) -> Self {
+    pub(super) fn of(file: &Path) -> Self {
         let (config, problems) = match config::load_with_mistakes(file, &Env::of_process()) {
             Ok(read) => read,
             Err(error) => return Self { findings: Findings::of(&error), verdict: Verdict::Bad, routes: Vec::new() },
@@ -76,7 +77,12 @@ impl Report {
         Self { findings, verdict, routes }
     }
 
-    fn text(&self) -> String {
+    /// The server would not start.
+    pub(super) fn is_bad(&self) -> bool {
+        self.verdict == Verdict::Bad
+    }
+
+    pub(super) fn text(&self) -> String {
         let verdict = match self.verdict {
             Verdict::Bad => return self.findings.report(),
             Verdict::Good => "good",

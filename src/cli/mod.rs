@@ -5,9 +5,11 @@ mod check;
 mod findings;
 mod fleet_config;
 mod health;
+mod init;
 mod keys;
 mod permissions;
 mod serve;
+mod shell;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -25,6 +27,7 @@ const EXAMPLES: &str = "\
 Examples:
   fleet-telemetry                                  serve with ./config.json
   fleet-telemetry -config /etc/fleet/config.json   the same, as the Go server takes it
+  fleet-telemetry init                             three questions make ./config.json
   fleet-telemetry check --config config.json       find all mistakes without starting
   fleet-telemetry certs verify vehicle_ca.pem      is this really the vehicle maker's bundle?
   fleet-telemetry keys new fleet-key.pem           the key that vehicles know you by
@@ -57,6 +60,8 @@ struct ConfigFile {
 enum Command {
     /// Run the server (what happens without a subcommand, too).
     Serve(ConfigFile),
+    /// Ask three questions and write a configuration that the server starts with.
+    Init(init::Args),
     /// Check the configuration and the certificates that it names, and report every problem.
     ///
     /// Exits with 0 when the server would start with them as far as is told without connecting, else with 64. It would
@@ -74,6 +79,10 @@ enum Command {
     Keys(keys::Args),
     /// Read and change what owners have consented to, over the server's admin API.
     Permissions(Box<permissions::Args>),
+    /// Print what completes this command line in a shell.
+    Completions(shell::Completions),
+    /// Write manual pages into a folder.
+    Man(shell::Manual),
 }
 
 /// Runs the program with the process' arguments and environment.
@@ -91,11 +100,14 @@ pub fn run() -> ExitCode {
     match args.command.unwrap_or(Command::Serve(ConfigFile { config: None })) {
         Command::Serve(file) => serve::run(&file.or(before)),
         Command::Check(check::Args { file, json }) => check::run(&file.or(before), json),
+        Command::Init(init) => init::run(&init, &init.file.or_else(before)),
         Command::Certs(certs) => certs::run(&certs),
         Command::Health(health) => health::run(&health, before.or(ConfigFile { config: None })),
         Command::FleetConfig(fleet_config) => fleet_config::run(&fleet_config, before),
         Command::Keys(keys) => keys::run(&keys, before),
         Command::Permissions(permissions) => permissions::run(&permissions, before.config),
+        Command::Completions(completions) => shell::completions(&completions),
+        Command::Man(manual) => shell::manual(&manual),
     }
 }
 

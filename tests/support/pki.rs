@@ -48,6 +48,12 @@ impl Pki {
         Self { vehicles, server_ca, dir: dir.to_owned() }
     }
 
+    /// The same vehicles, which know their server by this authority (PEM) from now on.
+    pub fn trusting(mut self, server_ca: &[u8]) -> Self {
+        self.server_ca = CertificateDer::from_pem_slice(server_ca).unwrap();
+        self
+    }
+
     pub fn dir(&self) -> &Path {
         &self.dir
     }
