@@ -16,7 +16,7 @@ RUN apt-get update && apt-get install --yes --no-install-recommends pkg-config l
 COPY . .
 ARG SOURCE_COMMIT=unknown
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/src/target \
-    SOURCE_COMMIT=${SOURCE_COMMIT} cargo build --release --locked --bin fleet-telemetry \
+    SOURCE_COMMIT=${SOURCE_COMMIT} cargo build --release --locked --features full --bin fleet-telemetry \
     && mkdir -p /out/lib \
     && strip -o /out/fleet-telemetry target/release/fleet-telemetry \
     && cp -L /usr/lib/*-linux-gnu/libz.so.1 /out/lib/

@@ -15,13 +15,14 @@ demo: ## The server on its embedded store and 20 simulated vehicles (SECONDS=20 
 test: ## All tests, against real brokers that this starts and stops
 	@scripts/setup test
 	@scripts/kafka fetch
-	cargo build --workspace --bins
-	cargo test --workspace --no-fail-fast
+	cargo build --workspace --bins --features full
+	cargo test --workspace --features full --no-fail-fast
 
 check: ## Formatting, lints, documentation, scripts, dependencies, the chart
 	@scripts/setup check
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo clippy --workspace --all-targets --locked --features full -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --document-private-items
 	@scripts/check-tree
 	@scripts/check-chart

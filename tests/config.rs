@@ -10,6 +10,8 @@ use fleet_telemetry::config::{
     AckRule, Config, DispatcherName, Env, Form, InFlight, LoadError, MakerCa, OverLimit, Problems, RateLimit, Start,
     Target, Warning, WhenFull,
 };
+#[cfg(feature = "zmq")]
+use fleet_telemetry::config::{Curve, NoSubscriber};
 #[cfg(feature = "redis")]
 use fleet_telemetry::config::{NoChannel, RedisMode};
 use fleet_telemetry::config::{load, resolve};
@@ -352,8 +354,19 @@ fn lists_a_repeated_dispatcher_once() {
 #[test]
 fn names_a_dispatcher_that_this_build_lacks() {
     assert_eq!(
+        errors(json!({"records": {"alerts": ["kinesis"]}, "kinesis": {"max_retries": 3}})),
+        [format!(
+            "records.alerts: this build has no dispatcher \"kinesis\"; it has logger, kafka, {}mqtt, redis, http, sqlite",
+            if cfg!(feature = "zmq") { "zmq, " } else { "" }
+        )]
+    );
+    #[cfg(not(feature = "zmq"))]
+    assert_eq!(
         errors(json!({"records": {"alerts": ["zmq"]}, "zmq": {"addr": "tcp://*:5284"}})),
-        ["records.alerts: this build has no dispatcher \"zmq\"; it has logger, kafka, mqtt, redis, http, sqlite"]
+        [
+            "records.alerts: this build has no dispatcher \"zmq\"; it has logger, kafka, mqtt, redis, http, sqlite; builds with \
+             the cargo feature zmq, or full, have it"
+        ]
     );
 }
 
@@ -436,6 +449,36 @@ fn takes_the_references_mqtt_section() {
     );
     let found = errors(mqtt(json!({"broker": "ssl://broker", "tls": {"cert_file": "x"}})));
     assert_eq!(found, ["mqtt.tls.cert_file: needs mqtt.tls.key_file as well"]);
+}
+
+#[cfg(feature = "zmq")]
+#[test]
+fn takes_the_references_zmq_section() {
+    let zmq = |section: Value| json!({"records": {"V": ["zmq"]}, "zmq": section});
+    let section = json!({
+        "addr": "tcp://*:5284", "server_key_json_path": "/s", "allowed_public_keys_json_path": "/a", "verbose": true,
+    });
+    let zmq_config = config(zmq(section.clone())).dispatchers.zmq.unwrap();
+    assert_eq!(zmq_config.addr, "tcp://*:5284");
+    assert_eq!(zmq_config.curve, Some(Curve { server_key: "/s".into(), allowed_keys: "/a".into() }));
+    assert!(zmq_config.verbose && zmq_config.no_subscriber == NoSubscriber::Deliver);
+    assert_eq!(rule(zmq(section.clone())), AckRule::OnReceipt, "nobody says who has got a record");
+    let mut named = zmq(section);
+    named["reliable_ack_sources"] = json!({"V": "zmq"});
+    assert_eq!(config(named.clone()).dispatchers.zmq.unwrap().no_subscriber, NoSubscriber::Wait);
+    assert!(warnings(named)[0].contains("zmq does not say who has got a record"));
+    assert_eq!(errors(json!({"records": {"V": ["zmq"]}})), ["expected ZMQ to be configured"]);
+    let odd = errors(zmq(json!({"server_key_json_path": "/s", "high_water_mark": 0, "no_subscriber": "ack"})));
+    let begins = [
+        "zmq.addr: missing; give what to bind",
+        "zmq.allowed_public_keys_json_path: missing; with zmq.server_key_json_path it lists the keys",
+        "zmq.high_water_mark: 0 is out of range",
+        "zmq.no_subscriber: unknown value \"ack\", allowed are deliver, wait",
+    ];
+    assert_eq!(odd.len(), begins.len(), "{odd:?}");
+    assert!(odd.iter().zip(begins).all(|(found, begin)| found.starts_with(begin)), "{odd:?}");
+    let found = errors(zmq(json!({"addr": "tcp://*:1", "allowed_public_keys_json_path": "/a"})));
+    assert!(found[0].starts_with("zmq.server_key_json_path: missing; without it everybody may subscribe"), "{found:?}");
 }
 
 #[cfg(feature = "redis")]

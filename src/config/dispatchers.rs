@@ -7,7 +7,8 @@ use strum::{Display, EnumString, IntoStaticStr, VariantArray};
 use super::error::{ConfigError, Problems};
 use super::file::FileConfig;
 use super::{
-    Env, Kafka, Logger, Mqtt, Redis, Route, Sqlite, Target, Webhook, logger, mqtt, redis, sqlite, targets, webhook,
+    Env, Kafka, Logger, Mqtt, Redis, Route, Sqlite, Target, Webhook, Zmq, logger, mqtt, redis, sqlite, targets,
+    webhook, zmq,
 };
 
 /// The dispatchers that a configuration can name.
@@ -51,6 +52,8 @@ pub struct Dispatchers {
     pub http: Option<Webhook>,
     /// Redis servers.
     pub redis: Option<Redis>,
+    /// A ZeroMQ socket.
+    pub zmq: Option<Zmq>,
     /// Log lines.
     pub logger: Logger,
     /// How each is treated; [`Target::default`] for one that is not there.
@@ -80,7 +83,16 @@ impl DispatcherName {
             Self::Mqtt => cfg!(feature = "mqtt"),
             Self::Http => cfg!(feature = "http"),
             Self::Redis => cfg!(feature = "redis"),
-            Self::Pubsub | Self::Kinesis | Self::Zmq => false,
+            Self::Zmq => cfg!(feature = "zmq"),
+            Self::Pubsub | Self::Kinesis => false,
+        }
+    }
+
+    /// For one that this build lacks, which build has it.
+    pub(super) fn where_built(self) -> &'static str {
+        match self {
+            Self::Zmq => "; builds with the cargo feature zmq, or full, have it",
+            _ => "",
         }
     }
 
@@ -122,6 +134,7 @@ pub(super) fn resolve(
         mqtt: mqtt::resolve(file, routes, env, problems),
         http: webhook::resolve(file, routes, env, problems),
         redis: redis::resolve(file, routes, env, problems),
+        zmq: zmq::resolve(file, routes, problems),
         logger: logger::resolve(&file.logger, problems),
         targets: targets::resolve(
             [
@@ -138,6 +151,7 @@ pub(super) fn resolve(
                     "redis",
                     &file.redis.as_ref().map(|redis| redis.target.clone()).unwrap_or_default(),
                 ),
+                (DispatcherName::Zmq, "zmq", &file.zmq.as_ref().map(|zmq| zmq.target.clone()).unwrap_or_default()),
                 (DispatcherName::Logger, "logger", &file.logger.target),
             ],
             routes,

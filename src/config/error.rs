@@ -88,7 +88,7 @@ pub enum ConfigError {
         record: String,
     },
     /// The dispatcher exists, but not in this build.
-    #[error("{}: this build has no dispatcher \"{dispatcher}\"; it has {built}", keys_of(records))]
+    #[error("{}: this build has no dispatcher \"{dispatcher}\"; it has {built}{}", keys_of(records), dispatcher.where_built())]
     NotBuilt {
         /// The record types that are routed to it.
         records: Vec<String>,

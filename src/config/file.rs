@@ -30,6 +30,7 @@ pub use super::targets::FileTarget;
 pub use super::tls::FileTls;
 pub use super::webhook::FileWebhook;
 pub use super::workers::FileWorkers;
+pub use super::zmq::FileZmq;
 
 /// A configuration file, read but not judged.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -68,6 +69,8 @@ pub struct FileConfig {
     pub http: Option<FileWebhook>,
     /// Redis servers.
     pub redis: Option<FileRedis>,
+    /// A ZeroMQ socket.
+    pub zmq: Option<FileZmq>,
     /// Bounds (ours).
     pub limits: FileLimits,
     /// `X-TXID` becomes the connection id when it is a UUID (ours).
@@ -116,6 +119,7 @@ impl FileConfig {
             mqtt: section.object("mqtt", FileMqtt::read),
             http: section.object("http", FileWebhook::read),
             redis: section.object("redis", FileRedis::read),
+            zmq: section.object("zmq", FileZmq::read),
             limits: section.object("limits", FileLimits::read).unwrap_or_default(),
             connection_id_from_header: section.value("connection_id_from_header"),
             shutdown: section.object("shutdown", FileShutdown::read).unwrap_or_default(),
@@ -124,7 +128,7 @@ impl FileConfig {
             onboarding: section.object("onboarding", FileOnboarding::read),
             problems: Problems::default(),
         };
-        for dispatcher in ["kinesis", "pubsub", "zmq"] {
+        for dispatcher in ["kinesis", "pubsub"] {
             section.accept(dispatcher); // routing to one of them is the error
         }
         section.ineffective("airbrake", "this build sends no error reports");

@@ -42,6 +42,7 @@ mod targets;
 mod tls;
 mod webhook;
 mod workers;
+mod zmq;
 
 use std::path::Path;
 
@@ -75,6 +76,7 @@ pub use targets::{Form, Start, Target, WhenFull};
 pub use tls::{MakerCa, Tls};
 pub use webhook::{BatchFormat, Webhook};
 pub use workers::Workers;
+pub use zmq::{Curve, NoSubscriber, Zmq};
 
 /// Reads, resolves and checks a configuration file.
 ///

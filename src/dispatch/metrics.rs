@@ -47,7 +47,7 @@ impl DispatcherMetrics {
         let (handed, delivered) = match dispatcher {
             DispatcherName::Kafka => ("produce", "produce_ack"),
             // There, `publish` counts messages, of which a record makes several; the dispatcher counts them itself.
-            DispatcherName::Mqtt | DispatcherName::Redis => ("handed", "delivered"),
+            DispatcherName::Mqtt | DispatcherName::Redis | DispatcherName::Zmq => ("handed", "delivered"),
             _ => ("handed", "publish"),
         };
         let kinds = topics.table(|_, topic| {

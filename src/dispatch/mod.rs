@@ -25,6 +25,8 @@ pub mod sqlite;
 mod targets;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "zmq")]
+pub mod zmq;
 
 use std::fmt;
 use std::sync::Arc;
@@ -131,6 +133,8 @@ pub(crate) fn problems(config: &crate::config::Dispatchers) -> Vec<(DispatcherNa
     problems.extend(config.redis.as_ref().and_then(redis::problem).map(|problem| (DispatcherName::Redis, problem)));
     #[cfg(feature = "sqlite")]
     problems.extend(config.sqlite.as_ref().and_then(sqlite::problem).map(|problem| (DispatcherName::Sqlite, problem)));
+    #[cfg(feature = "zmq")]
+    problems.extend(config.zmq.as_ref().and_then(zmq::problem).map(|problem| (DispatcherName::Zmq, problem)));
     problems
 }
 
@@ -172,6 +176,8 @@ pub async fn connect(
         DispatcherName::Redis => {
             Arc::new(redis::connect(config.redis.as_ref().ok_or_else(missing)?, config, topics).await?)
         }
+        #[cfg(feature = "zmq")]
+        DispatcherName::Zmq => Arc::new(zmq::connect(config.zmq.as_ref().ok_or_else(missing)?, config, topics).await?),
         _ => return Err(missing()),
     })
 }

@@ -25,5 +25,10 @@ mod redis_contract;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
+#[cfg(feature = "zmq")]
+mod zmq;
+#[cfg(feature = "zmq")]
+mod zmq_contract;
+
 #[path = "../support/mod.rs"]
 mod support;

@@ -25,3 +25,5 @@ pub(crate) mod vehicle;
 pub(crate) mod wait;
 #[cfg(feature = "http")]
 pub(crate) mod webhook;
+#[cfg(feature = "zmq")]
+pub(crate) mod zmq;

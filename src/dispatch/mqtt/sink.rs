@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use metrics::{Counter, counter};
+use metrics::{Counter, Gauge, counter, gauge};
 
 use super::connection::{Broker, Connection, Lost};
 use super::consent::Consent;
@@ -34,6 +34,7 @@ pub(super) struct Publisher {
     discovery: Option<Discovery>,
     /// By VIN, what Home Assistant has been told about.
     vehicles: HashMap<Box<str>, Fields>,
+    known: Gauge,
     counted: Counted,
 }
 
@@ -79,6 +80,8 @@ impl Publisher {
         consent: Consent,
         topics: &Topics,
     ) -> Self {
+        #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+        gauge!("limit", "bound" => "mqtt_known_vehicles").set(config.max_vehicles as f64);
         let discovery = config
             .home_assistant
             .as_ref()
@@ -95,6 +98,7 @@ impl Publisher {
             consent,
             discovery,
             vehicles: HashMap::new(),
+            known: gauge!("mqtt_known_vehicles"),
             counted: Counted::register(topics),
         }
     }
@@ -161,6 +165,8 @@ impl Publisher {
             }
         }
         self.vehicles.insert(vin.into(), Fields::default());
+        #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+        self.known.set(self.vehicles.len() as f64);
         if removes {
             self.consent.is_due(vin.into());
         }
