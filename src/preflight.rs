@@ -28,6 +28,8 @@ pub(crate) fn judge(config: &Config) -> Judgement {
     }
     if let Some(section) = &config.onboarding {
         judgement.errors.extend(onboarding::problems(section, &config.listener.tls));
+        let telemetry = section.telemetry.as_ref().map(|telemetry| onboarding::judged(section, telemetry));
+        judgement.warnings.extend(telemetry.into_iter().flat_map(|found| found.warnings));
     }
     for (name, problem) in dispatch::problems(&config.dispatchers) {
         judgement.add(name, problem, config);

@@ -31,6 +31,11 @@ impl Scope {
         self.into()
     }
 
+    /// Every one.
+    pub fn all() -> impl Iterator<Item = Self> {
+        Self::VARIANTS.iter().copied()
+    }
+
     /// By its exact name.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {

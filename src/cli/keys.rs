@@ -5,12 +5,9 @@ use std::process::ExitCode;
 
 use data_encoding::HEXLOWER;
 
-use super::findings::Findings;
-use super::{ConfigFile, EXIT_CONFIG, complain, say};
-use crate::config::{self, Config, Env, Onboarding};
-use crate::onboarding::web::Web;
+use super::onboarding::{Failure, block_on, load, web};
+use super::{ConfigFile, say};
 use crate::onboarding::{self, FleetKey, WELL_KNOWN, served};
-use crate::tls::client;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -62,32 +59,15 @@ pub(super) fn run(args: &Args, before: ConfigFile) -> ExitCode {
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failure::Config(report)) => {
-            complain(&report);
-            ExitCode::from(EXIT_CONFIG)
-        }
-        Err(Failure::Other(text)) => {
-            complain(&format!("error: {text}\n"));
-            ExitCode::FAILURE
-        }
+        Err(failure) => failure.end(),
     }
 }
 
-enum Failure {
-    /// One or more whole lines.
-    Config(String),
-    Other(String),
-}
-
-fn other(error: impl ToString) -> Failure {
-    Failure::Other(error.to_string())
-}
-
 fn new(file: &Path, public: Option<&Path>) -> Result<(), Failure> {
-    let key = FleetKey::generate().map_err(other)?;
-    key.write(file).map_err(other)?;
+    let key = FleetKey::generate().map_err(Failure::new)?;
+    key.write(file).map_err(Failure::new)?;
     if let Some(public) = public {
-        key.write_public(public).map_err(other)?;
+        key.write_public(public).map_err(Failure::new)?;
     }
     say(&format!(
         "private key  {} (mode 600; keep a copy somewhere safe)\nfingerprint  {}\n\nName it in the configuration:\n  \
@@ -101,10 +81,10 @@ fn new(file: &Path, public: Option<&Path>) -> Result<(), Failure> {
 
 fn show(file: Option<&Path>, config: &Path) -> Result<(), Failure> {
     let key = match file {
-        Some(file) => FleetKey::read(file).map_err(other)?,
+        Some(file) => FleetKey::read(file).map_err(Failure::new)?,
         None => {
             let (_, section) = load(config)?;
-            FleetKey::read(&section.key_file).map_err(other)?
+            FleetKey::read(&section.key_file).map_err(Failure::new)?
         }
     };
     let point = HEXLOWER.encode(&key.point());
@@ -114,26 +94,13 @@ fn show(file: Option<&Path>, config: &Path) -> Result<(), Failure> {
 
 fn check(file: &Path, url: Option<&str>) -> Result<(), Failure> {
     let (config, section) = load(file)?;
-    let key = onboarding::key(&section, &config.listener.tls).map_err(other)?;
+    let key = onboarding::key(&section, &config.listener.tls).map_err(Failure::new)?;
     say(&format!("ok: {}: P-256, not for everybody to read, not a TLS key\n", section.key_file.display()));
     let url = url.map_or_else(|| format!("https://{}{WELL_KNOWN}", section.domain), str::to_owned);
-    let tls = client::client(&section.tls).map_err(|error| Failure::Config(format!("error: {error}\n")))?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(other)?;
-    let checked = runtime.block_on(served::check(&Web::new(tls, section.timeout), &url, &key));
-    checked.map_err(|error| Failure::Other(format!("{url}: {error}")))?;
+    let web = web(&section)?;
+    let served =
+        async { served::check(&web, &url, &key).await.map_err(|error| Failure::new(format!("{url}: {error}"))) };
+    block_on(served)?;
     say(&format!("ok: {url}: 200, no redirect, this very key ({})\n", key.fingerprint()));
     Ok(())
-}
-
-/// The configuration, and its section.
-fn load(file: &Path) -> Result<(Config, Onboarding), Failure> {
-    let (config, _) =
-        config::load(file, &Env::of_process()).map_err(|error| Failure::Config(Findings::of(&error).report()))?;
-    match config.onboarding.clone() {
-        Some(section) => Ok((config, section)),
-        None => Err(Failure::Config(format!(
-            "error: {}: has no section onboarding; give it one with domain and key_file\n",
-            file.display()
-        ))),
-    }
 }

@@ -2,11 +2,19 @@
 
 mod certs;
 mod check;
+#[cfg(feature = "sqlite")]
+mod consent;
 mod findings;
 mod fleet_config;
 mod health;
 mod init;
 mod keys;
+#[cfg(feature = "sqlite")]
+mod offboard;
+mod onboarding;
+#[cfg(feature = "sqlite")]
+mod pair;
+mod partner;
 mod permissions;
 mod serve;
 mod shell;
@@ -32,6 +40,7 @@ Examples:
   fleet-telemetry certs verify vehicle_ca.pem      is this really the vehicle maker's bundle?
   fleet-telemetry keys new fleet-key.pem           the key that vehicles know you by
   fleet-telemetry fleet-config check fields.json   would the vehicle maker take this configuration?
+  fleet-telemetry pair 5YJ...                      have the owner's phone give the car our key
   fleet-telemetry permissions grant 5YJ...         the owner has consented to location
 
 Environment:
@@ -73,10 +82,24 @@ enum Command {
     ///
     /// Exits with 0 when it is, else with 1 and the reasons.
     Health(health::Args),
+    /// Ask an owner for consent, without a page: a link, and what comes back.
+    #[cfg(feature = "sqlite")]
+    Consent(consent::Args),
+    /// Vehicles of owners who have connected, and what each needs next.
+    #[cfg(feature = "sqlite")]
+    Vehicles(consent::VehiclesArgs),
+    /// Have a vehicle take the application's key: link and QR code, and waits until it is done.
+    #[cfg(feature = "sqlite")]
+    Pair(pair::Args),
+    /// Have a vehicle send nothing more, and forget what is kept of its owner.
+    #[cfg(feature = "sqlite")]
+    Offboard(offboard::Args),
     /// What vehicles are told to send: judge it, make it, sign it.
     FleetConfig(fleet_config::Args),
     /// The key that vehicles know the application by: make one, show it, see that it is served.
     Keys(keys::Args),
+    /// Register the application with the vehicle maker, or see what is registered.
+    Partner(partner::Args),
     /// Read and change what owners have consented to, over the server's admin API.
     Permissions(Box<permissions::Args>),
     /// Print what completes this command line in a shell.
@@ -103,7 +126,16 @@ pub fn run() -> ExitCode {
         Command::Init(init) => init::run(&init, &init.file.or_else(before)),
         Command::Certs(certs) => certs::run(&certs),
         Command::Health(health) => health::run(&health, before.or(ConfigFile { config: None })),
+        #[cfg(feature = "sqlite")]
+        Command::Consent(consent) => consent::run(&consent, before),
+        #[cfg(feature = "sqlite")]
+        Command::Vehicles(vehicles) => consent::vehicles(&vehicles, before),
+        #[cfg(feature = "sqlite")]
+        Command::Pair(pair) => pair::run(&pair, before),
+        #[cfg(feature = "sqlite")]
+        Command::Offboard(offboard) => offboard::run(&offboard, before),
         Command::FleetConfig(fleet_config) => fleet_config::run(&fleet_config, before),
+        Command::Partner(partner) => partner::run(&partner, before),
         Command::Keys(keys) => keys::run(&keys, before),
         Command::Permissions(permissions) => permissions::run(&permissions, before.config),
         Command::Completions(completions) => shell::completions(&completions),

@@ -17,7 +17,9 @@ pub use super::listener::{FileListener, FileListenerLimits};
 pub use super::log::{FileLog, FileLogLimits};
 pub use super::logger::FileLogger;
 pub use super::mqtt::{FileHomeAssistant, FileMqtt};
-pub use super::onboarding::{FileOnboarding, FilePublic, FilePublicTls};
+pub use super::onboarding::{
+    FileApplication, FileMaker, FileOnboarding, FilePublic, FilePublicTls, FileTelemetry, FileTokens,
+};
 pub use super::permissions::{FileAction, FileApi, FileApiTls, FilePath, FilePermissions, FileStore, FileTopic};
 pub use super::policy::{FilePolicy, FileRateLimit};
 pub use super::redis::{FileRedis, FileRedisTls, FileStreams};

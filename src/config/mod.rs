@@ -58,7 +58,9 @@ pub use listener::Listener;
 pub use log::Log;
 pub use logger::Logger;
 pub use mqtt::{HomeAssistant, Mqtt, QoS};
-pub use onboarding::{Onboarding, OnboardingPublic, PublicTls};
+pub use onboarding::{
+    Application, Maker, Onboarding, OnboardingPublic, PublicTls, RESEND_SECONDS, TOKEN_KEY_BYTES, Telemetry, Tokens,
+};
 pub use permissions::{
     ApiTls, ApiToken, MIN_TOKEN_BYTES, PermissionStore, Permissions, PermissionsApi, TokenError, check_token, rules,
 };

@@ -39,7 +39,7 @@ pub(super) fn resolve_with_mistakes(mut file: file::FileConfig, env: &Env) -> (C
         let topics = permissions::Topics { namespace: file.namespace.as_deref().unwrap_or_default(), routes: &routes };
         permissions::resolve(section, kafka.as_ref().filter(|_| permissions_use_kafka), &topics, &mut problems)
     });
-    let onboarding = file.onboarding.as_ref().map(|section| onboarding::resolve(section, &tls, &mut problems));
+    let onboarding = file.onboarding.as_ref().map(|section| onboarding::resolve(section, &tls, env, &mut problems));
     let config = Config {
         listener: listener::resolve(&file.listener, &file.limits, tls, &mut problems),
         session: session::resolve(&file.limits.session, file.connection_id_from_header.unwrap_or(true), &mut problems),

@@ -10,11 +10,13 @@ use tokio::task::JoinHandle;
 
 use super::key::{FleetKey, KeyError};
 use super::public;
+use super::telemetry::{Document, Facts, Judgement, build, judge};
 use crate::config;
 use crate::http::Bounds;
 use crate::metrics::Metrics;
 use crate::port::{self, BindError};
 use crate::shutdown::Shutdown;
+use crate::tls::certificate;
 use crate::tls::{Tls, TlsError};
 
 /// Everything of the section, ready to serve.
@@ -88,7 +90,25 @@ pub fn problems(section: &config::Onboarding, server: &config::Tls) -> Vec<Strin
     let key = key(section, server).err().map(|error| error.to_string());
     let files = section.public.as_ref().and_then(public::files);
     let tls = files.iter().flat_map(Tls::problems).map(|error| error.to_string());
-    key.into_iter().chain(tls).collect()
+    let telemetry = section.telemetry.iter().flat_map(|telemetry| judged(section, telemetry).errors);
+    key.into_iter().chain(tls).chain(telemetry).collect()
+}
+
+/// What the vehicle maker would say of `onboarding.telemetry`.
+#[must_use]
+pub fn judged(section: &config::Onboarding, telemetry: &config::Telemetry) -> Judgement {
+    let facts = Facts { domain: Some(section.domain.clone()), now: certificate::now(), ..Facts::default() };
+    let named = |text: String| format!("onboarding.telemetry.{text}");
+    match build::of_server(telemetry) {
+        Err(error) => Judgement { errors: vec![error], ..Judgement::default() },
+        Ok(config) => {
+            let found = judge(&Document { vins: Vec::new(), config }, &facts);
+            Judgement {
+                errors: found.errors.into_iter().map(named).collect(),
+                warnings: found.warnings.into_iter().map(named).collect(),
+            }
+        }
+    }
 }
 
 impl Onboarding {

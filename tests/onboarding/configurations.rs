@@ -15,7 +15,7 @@ fn verifier() -> String {
 
 /// What the verifier, which is Python and nothing else, says of each token.
 fn judged(dir: &Path, tokens: &str) -> Vec<String> {
-    let said = run_with(dir, "python3", &[&verifier(), "-"], tokens).good();
+    let said = run_with(dir, "python3", &["-B", &verifier(), "-"], tokens).good();
     said.lines().map(str::to_owned).collect()
 }
 
@@ -101,7 +101,7 @@ fn every_mistake_is_said_at_once_and_nothing_bad_is_signed() {
 #[test]
 fn the_verifier_agrees_about_the_vectors() {
     let vectors = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/onboarding/vectors.json");
-    assert_eq!(run_with(Path::new("/"), "python3", &[&verifier(), vectors], "").good(), "ok\n");
+    assert_eq!(run_with(Path::new("/"), "python3", &["-B", &verifier(), vectors], "").good(), "ok\n");
 }
 
 #[test]

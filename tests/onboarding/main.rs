@@ -7,4 +7,9 @@ mod support;
 
 mod configurations;
 mod keys;
+mod maker;
+#[cfg(feature = "sqlite")]
+mod owners;
+mod partner;
 mod program;
+mod site;

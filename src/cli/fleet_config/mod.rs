@@ -2,6 +2,8 @@
 
 mod build;
 mod check;
+#[cfg(feature = "sqlite")]
+mod remote;
 mod sign;
 
 use std::io::Read;
@@ -37,6 +39,20 @@ enum Command {
     ///
     /// It is judged first, and not signed when it is not good.
     Sign(sign::Args),
+    /// Have vehicles of owners who have connected told it, signed, and say what became of each.
+    ///
+    /// Exits with 0 when each of them has it, or will take it when it is awake; else with 1.
+    #[cfg(feature = "sqlite")]
+    Push(remote::Push),
+    /// Print what a vehicle is told now.
+    #[cfg(feature = "sqlite")]
+    Get(remote::Of),
+    /// Print what differs between what a vehicle is told now and what it should be. Exits with 0 when nothing does.
+    #[cfg(feature = "sqlite")]
+    Diff(remote::Diff),
+    /// Have a vehicle told to send nothing.
+    #[cfg(feature = "sqlite")]
+    Delete(remote::Of),
 }
 
 pub(super) fn run(args: &Args, before: ConfigFile) -> ExitCode {
@@ -44,6 +60,14 @@ pub(super) fn run(args: &Args, before: ConfigFile) -> ExitCode {
         Command::Check(args) => check::run(args, before),
         Command::Build(args) => build::run(args, before),
         Command::Sign(args) => sign::run(args, before),
+        #[cfg(feature = "sqlite")]
+        Command::Push(args) => remote::push(args, before),
+        #[cfg(feature = "sqlite")]
+        Command::Get(args) => remote::get(args, before),
+        #[cfg(feature = "sqlite")]
+        Command::Diff(args) => remote::diff(args, before),
+        #[cfg(feature = "sqlite")]
+        Command::Delete(args) => remote::delete(args, before),
     };
     outcome.unwrap_or_else(|failure| {
         complain(&failure.text);

@@ -2,9 +2,18 @@
 
 use serde_json::{Map, Value, json};
 
-/// Between two sendings of a value that has not changed, so that a value that was lost is known again. The vehicle
-/// maker's remedy for lost signals, with `delivery_policy`.
-const RESEND_SECONDS: u64 = 300;
+use crate::config::{RESEND_SECONDS, Telemetry};
+
+/// What the configuration of the server wants.
+///
+/// # Errors
+/// When `onboarding.telemetry.ca_file` cannot be read.
+pub fn of_server(section: &Telemetry) -> Result<Map<String, Value>, String> {
+    let path = &section.ca_file;
+    let ca = std::fs::read_to_string(path)
+        .map_err(|error| format!("onboarding.telemetry.ca_file: {}: {error}", path.display()))?;
+    Ok(assemble(&section.hostname, section.port, &ca, section.fields.clone(), &section.alert_types))
+}
 
 /// `NAME=SECONDS`, or `NAME=SECONDS:DELTA`.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,7 +49,17 @@ impl std::str::FromStr for Wanted {
 /// What vehicles are told. Whether it is good is up to [`super::judge`].
 #[must_use]
 pub fn build(hostname: &str, port: u16, ca: &str, wanted: &[Wanted], alert_types: &[String]) -> Map<String, Value> {
-    let fields: Map<_, _> = wanted.iter().map(|wanted| (wanted.name.clone(), field(wanted))).collect();
+    let fields = wanted.iter().map(|wanted| (wanted.name.clone(), field(wanted))).collect();
+    assemble(hostname, port, ca, fields, alert_types)
+}
+
+fn assemble(
+    hostname: &str,
+    port: u16,
+    ca: &str,
+    fields: Map<String, Value>,
+    alert_types: &[String],
+) -> Map<String, Value> {
     let mut config = Map::new();
     config.insert("hostname".to_owned(), hostname.into());
     config.insert("port".to_owned(), port.into());
