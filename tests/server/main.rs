@@ -7,6 +7,8 @@ mod support;
 
 mod admission;
 mod bounds;
+#[cfg(all(feature = "mqtt", feature = "redis"))]
+mod brokers;
 mod http;
 mod identity;
 mod life_cycle;
