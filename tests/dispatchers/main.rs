@@ -22,6 +22,8 @@ mod mqtt_contract;
 mod redis;
 #[cfg(feature = "redis")]
 mod redis_contract;
+#[cfg(feature = "redis")]
+mod redis_many;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 

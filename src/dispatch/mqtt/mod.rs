@@ -8,7 +8,7 @@
 //!
 //! `messages` and `topic` say what a record becomes, `packet` is the protocol, `connection` the socket, `exchange` what
 //! is on its way over it, and `sink` ties them together. `consent` removes what the broker retains and is no longer
-//! allowed; `discovery` and `entities` are for Home Assistant.
+//! allowed; `discovery`, `entities` and `vehicles` are for Home Assistant.
 
 mod connection;
 mod consent;
@@ -19,6 +19,7 @@ pub mod messages;
 mod packet;
 mod sink;
 mod topic;
+mod vehicles;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,11 +1,10 @@
 //! What becomes of a batch: over one connection, until the broker has confirmed each of its messages.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use metrics::{Counter, Gauge, counter, gauge};
+use metrics::{Counter, counter};
 
 use super::connection::{Broker, Connection, Lost};
 use super::consent::Consent;
@@ -13,6 +12,7 @@ use super::discovery::Discovery;
 use super::exchange::{Exchange, Ids};
 use super::messages::{Message, field_topic, messages, vehicle};
 use super::packet::{self, Answer, Connect};
+use super::vehicles::Vehicles;
 use crate::config::{self, Secret};
 use crate::dispatch::batching::{Fate, Sink};
 use crate::record::{Decoded, Record, RecordKind, Topics};
@@ -32,9 +32,7 @@ pub(super) struct Publisher {
     strikes: u32,
     consent: Consent,
     discovery: Option<Discovery>,
-    /// By VIN, what Home Assistant has been told about.
-    vehicles: HashMap<Box<str>, Fields>,
-    known: Gauge,
+    vehicles: Vehicles,
     counted: Counted,
 }
 
@@ -54,10 +52,6 @@ struct Failure {
     /// The broker ended a new connection at the first of them.
     is_suspect: bool,
 }
-
-/// A set of fields of the schema.
-#[derive(Clone, Copy, Debug, Default)]
-struct Fields([u64; 16]);
 
 /// MQTT messages that the broker has, and bytes of their JSON.
 struct Counted(Box<[(Counter, Counter)]>);
@@ -80,8 +74,6 @@ impl Publisher {
         consent: Consent,
         topics: &Topics,
     ) -> Self {
-        #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
-        gauge!("limit", "bound" => "mqtt_known_vehicles").set(config.max_vehicles as f64);
         let discovery = config
             .home_assistant
             .as_ref()
@@ -97,8 +89,7 @@ impl Publisher {
             strikes: 0,
             consent,
             discovery,
-            vehicles: HashMap::new(),
-            known: gauge!("mqtt_known_vehicles"),
+            vehicles: Vehicles::new(config.max_vehicles),
             counted: Counted::register(topics),
         }
     }
@@ -155,19 +146,10 @@ impl Publisher {
     /// Remembers a vehicle. At the first sight of it, an earlier process may have left what is not allowed now.
     fn meet(&mut self, vin: &str) {
         let removes = self.removes();
-        if !(removes || self.discovery.is_some()) || self.vehicles.contains_key(vin) {
+        if !removes && self.discovery.is_none() {
             return;
         }
-        if self.vehicles.len() >= self.config.max_vehicles {
-            // One that comes again is met again, which costs messages and no more.
-            if let Some(any) = self.vehicles.keys().next().cloned() {
-                self.vehicles.remove(&any);
-            }
-        }
-        self.vehicles.insert(vin.into(), Fields::default());
-        #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
-        self.known.set(self.vehicles.len() as f64);
-        if removes {
+        if self.vehicles.meet(vin) && removes {
             self.consent.is_due(vin.into());
         }
     }
@@ -178,8 +160,11 @@ impl Publisher {
         if self.consent.hides(vin, key) {
             return Vec::new();
         }
-        let is_new = self.vehicles.get_mut(vin).is_some_and(|fields| fields.insert(key));
-        if is_new { discovery.announce(vin, &vehicle(&self.config.topic_base, vin), key) } else { Vec::new() }
+        if self.vehicles.tell(vin, key) {
+            discovery.announce(vin, &vehicle(&self.config.topic_base, vin), key)
+        } else {
+            Vec::new()
+        }
     }
 
     /// Whether anything is left at the broker that consent may end for.
@@ -220,9 +205,7 @@ impl Publisher {
             if let Some(discovery) = self.discovery.as_ref().filter(|_| self.consent.hides(vin, key)) {
                 removals.extend(discovery.withdraw(vin, &prefix, key));
             }
-            if let Some(fields) = self.vehicles.get_mut(vin) {
-                fields.remove(key);
-            }
+            self.vehicles.untell(vin, key);
         }
         removals
     }
@@ -321,7 +304,7 @@ impl Publisher {
         {
             refused[first] = Some(format!("the broker has closed {STRIKES} connections at this record"));
             exchange.abandon(first);
-            self.vehicles.remove(records[first].vin());
+            self.vehicles.forget(records[first].vin());
             (finished[first], self.strikes) = (true, 0);
         }
         let reason = outcome.err().unwrap_or_else(|| "after a record that the broker may not like".to_owned());
@@ -385,27 +368,6 @@ pub(super) fn connect<'a>(config: &'a config::Mqtt, client_id: &'a str, clean_se
 
 fn is_same(a: &[Record], b: &[Record]) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.is(b))
-}
-
-impl Fields {
-    /// Whether it is new.
-    fn insert(&mut self, key: i32) -> bool {
-        let Some((word, bit)) = self.place(key) else { return false };
-        let is_new = self.0[word] & bit == 0;
-        self.0[word] |= bit;
-        is_new
-    }
-
-    fn remove(&mut self, key: i32) {
-        if let Some((word, bit)) = self.place(key) {
-            self.0[word] &= !bit;
-        }
-    }
-
-    fn place(&self, key: i32) -> Option<(usize, u64)> {
-        let key = usize::try_from(key).ok()?;
-        (key / 64 < self.0.len()).then_some((key / 64, 1 << (key % 64)))
-    }
 }
 
 impl Counted {
