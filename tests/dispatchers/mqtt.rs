@@ -16,7 +16,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
 use prost::Message as _;
 use tokio::task::JoinHandle;
 
-use crate::contract::{Bench, CUSTOM_TOPIC, Patient, assert_all, number, origin};
+use crate::contract::{Bench, CUSTOM_TOPIC, Patient, assert_all, measure, number, origin};
 use crate::support::docs;
 use crate::support::mosquitto::{Mosquitto, Subscriber};
 use crate::support::pki::Pki;
@@ -335,6 +335,16 @@ async fn counts_the_messages_that_the_broker_has() {
         page.contains(&format!("mqtt_publish_total_bytes{{record_type=\"connectivity\"}} {}", event.len())),
         "{page}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement: records per second, printed"]
+async fn measures_the_rate() {
+    for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
+        let broker = Mosquitto::start();
+        print!("{qos:?}: ");
+        measure(&bench(&config::Mqtt { qos, ..config(broker.port) }).await).await;
+    }
 }
 
 /// What `docs/dispatchers/mqtt.md` shows works, with another address and other files.

@@ -9,7 +9,7 @@ use fleet_telemetry::config::{self, ClientTls, Env, Form, InFlight, NoChannel, R
 use fleet_telemetry::dispatch::{ConnectError, Health, Outcome, redis};
 use fleet_telemetry::record::{Received, RecordKind, Topics};
 
-use crate::contract::{Bench, CUSTOM_TOPIC, Patient, assert_all, number};
+use crate::contract::{Bench, CUSTOM_TOPIC, Patient, assert_all, measure, number};
 use crate::support::docs;
 use crate::support::pki::Pki;
 use crate::support::redis::{Client, Redis, Reply};
@@ -255,6 +255,16 @@ async fn servers_that_cannot_be_reached_are_named_with_what_happened() {
     let text =
         failure(&config::Redis { addresses: vec![("127.0.0.1".to_owned(), alone.port)], ..nobody }).await.to_string();
     assert!(text.contains("cluster support disabled"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement: records per second, printed"]
+async fn measures_the_rate() {
+    let server = Redis::start();
+    for (name, config) in [("streams", config(&[server.port])), ("channels", channels(&[server.port]))] {
+        print!("{name}: ");
+        measure(&bench(&config).await).await;
+    }
 }
 
 /// What `docs/dispatchers/redis.md` shows works, with another address.

@@ -8,7 +8,7 @@ use fleet_telemetry::config::{self, Curve, Env, InFlight, NoSubscriber};
 use fleet_telemetry::dispatch::{ConnectError, Health, Outcome, zmq};
 use fleet_telemetry::record::{Received, Record, Topics};
 
-use crate::contract::{Bench, CUSTOM_TOPIC, Patient, assert_all, origin};
+use crate::contract::{Bench, CUSTOM_TOPIC, Patient, assert_all, measure, origin};
 use crate::support::docs;
 use crate::support::service::free_ports;
 use crate::support::wait;
@@ -137,6 +137,15 @@ async fn an_address_that_cannot_be_bound_ends_the_start() {
         assert!(matches!(error, ConnectError::Config { .. }), "{error}");
         assert!(error.to_string().starts_with(&format!("zmq: zmq.addr {addr:?}: ")), "{error}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement: records per second, printed"]
+async fn measures_the_rate() {
+    let [port] = free_ports();
+    let bench = bench(&config(port)).await;
+    let _subscriber = Subscriber::plain(port);
+    measure(&bench).await;
 }
 
 /// What `docs/dispatchers/zmq.md` shows works, with another address and other files.
