@@ -3,6 +3,11 @@
 
 #![allow(clippy::unwrap_used)] // a failed helper fails the test
 
+#[cfg(all(feature = "mqtt", feature = "redis"))]
+#[path = "../fuzz/src/brokers.rs"]
+#[allow(unreachable_pub)] // public in the fuzz crate
+mod brokers;
+
 #[path = "../fuzz/src/targets.rs"]
 #[allow(unreachable_pub)] // public in the fuzz crate
 mod targets;
@@ -101,4 +106,21 @@ fn captured_frames_pass_the_websocket_target_however_they_arrive() {
     let pieces: [&[u8]; 4] = [&[], &[0], &[1, 6, 2], &[100]];
     let inputs = captured_frames().zip(pieces.iter().cycle()).map(|(frame, pieces)| websocket_input(&frame, pieces));
     assert_eq!(run("websocket", websocket::decode, inputs), 259);
+}
+
+#[cfg(all(feature = "mqtt", feature = "redis"))]
+#[test]
+fn what_brokers_say_passes_the_mqtt_target() {
+    let answers = b"\x20\x02\x01\0\x40\x02\x01\x02\x50\x02\0\x07\x70\x02\0\x07\xd0\0\x20\x02\0\x05\x30\x05";
+    let inputs = (0..answers.len()).map(|from| answers[from..].to_vec());
+    assert_eq!(run("mqtt", brokers::mqtt, inputs), answers.len());
+}
+
+#[cfg(all(feature = "mqtt", feature = "redis"))]
+#[test]
+fn what_servers_say_passes_the_redis_target() {
+    let replies =
+        b"+OK\r\n:3\r\n-MOVED 3999 127.0.0.1:6381\r\n$-1\r\n*2\r\n$1\r\na\r\n*1\r\n:7000\r\n*-1\r\n$0\r\n\r\n*1\r\n";
+    let inputs = (0..replies.len()).map(|from| replies[from..].to_vec());
+    assert_eq!(run("redis", brokers::redis, inputs), replies.len());
 }

@@ -16,7 +16,7 @@ mod discovery;
 mod entities;
 mod exchange;
 pub mod messages;
-mod packet;
+pub mod packet;
 mod sink;
 mod topic;
 mod vehicles;

@@ -38,9 +38,14 @@ pub(super) struct Publish<'a> {
 
 /// What a broker says to a publisher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Answer {
+pub enum Answer {
     /// The broker has accepted the connection, or not (`code` other than 0).
-    ConnAck { session_present: bool, code: u8 },
+    ConnAck {
+        /// It remembers what was on its way.
+        session_present: bool,
+        /// 0: accepted.
+        code: u8,
+    },
     /// QoS 1: it has the message.
     PubAck(u16),
     /// QoS 2: it has the message, and waits to hear that this is known.
@@ -54,7 +59,7 @@ pub(super) enum Answer {
 /// The broker sent something that a publisher is never sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the broker does not speak MQTT 3.1.1: packet of type {kind} with {len} bytes")]
-pub(super) struct Malformed {
+pub struct Malformed {
     kind: u8,
     len: usize,
 }
@@ -131,7 +136,7 @@ pub(super) fn disconnect(out: &mut Vec<u8>) {
 /// # Errors
 /// [`Malformed`], by the first bytes alone: no answer to a publisher is longer than four bytes, so nothing else is
 /// waited for.
-pub(super) fn decode(bytes: &[u8]) -> Result<Option<(Answer, usize)>, Malformed> {
+pub fn decode(bytes: &[u8]) -> Result<Option<(Answer, usize)>, Malformed> {
     let [head, len, body @ ..] = bytes else { return Ok(None) };
     let malformed = Malformed { kind: head >> 4, len: usize::from(*len) };
     let expected = match *head {

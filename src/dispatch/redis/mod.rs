@@ -10,7 +10,7 @@
 //! server has what, and `sink` ties them together.
 
 mod names;
-mod resp;
+pub mod resp;
 mod server;
 mod sink;
 mod topology;

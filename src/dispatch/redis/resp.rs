@@ -9,7 +9,7 @@ use std::io::Write as _;
 
 /// What a server answers to one command.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Reply {
+pub enum Reply {
     /// A status, such as `OK`.
     Status(String),
     /// An error; the first word is its kind.
@@ -27,7 +27,7 @@ pub(super) enum Reply {
 /// The server sent something that is no reply.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the server does not speak RESP: {0}")]
-pub(super) struct Malformed(&'static str);
+pub struct Malformed(&'static str);
 
 /// Replies within replies, at most; a list of slots has three levels.
 const DEPTH: usize = 8;
@@ -48,7 +48,7 @@ pub(super) fn command(out: &mut Vec<u8>, arguments: &[&[u8]]) {
 ///
 /// # Errors
 /// [`Malformed`].
-pub(super) fn decode(bytes: &[u8]) -> Result<Option<(Reply, usize)>, Malformed> {
+pub fn decode(bytes: &[u8]) -> Result<Option<(Reply, usize)>, Malformed> {
     let mut rest = bytes;
     match reply(&mut rest, DEPTH) {
         Ok(reply) => Ok(Some((reply, bytes.len() - rest.len()))),
