@@ -3,7 +3,7 @@
 # Only from make's command line: shells export a SECONDS of their own.
 SECONDS_FLAG := $(if $(filter command,$(origin SECONDS)),$(SECONDS),0)
 
-.PHONY: help demo test check bench load fuzz autobahn certs image clean
+.PHONY: help demo test check bench load fuzz autobahn certs image packages clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +50,10 @@ certs: ## Certificates for development, in certs/dev/
 
 image: ## A container image, with docker, podman or buildah (FROM=prebuilt takes target/release)
 	@scripts/image $(or $(FROM),source)
+
+packages: ## The .deb and the .rpm, in dist/packages (BINARY= takes one that is built)
+	@scripts/setup check
+	@scripts/packages $(BINARY)
 
 clean: ## Removes everything that was built, fetched or stored
 	cargo clean

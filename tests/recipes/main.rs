@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 
 mod home;
+mod packages;
 
 #[path = "../support/mod.rs"]
 mod support;
