@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
+mod consumers;
 mod home;
 mod packages;
 
