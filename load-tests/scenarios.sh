@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # What load-tests/run measures: a function for each scenario, called with a target's name.
+# shellcheck disable=SC2034,SC2154 # what it names and does not use, run uses, and the other way round
 
 # The broker is the same for all. What closed leaves it to write to the disk is in the way of what comes next, so
 # closed comes behind those in which latency counts.
