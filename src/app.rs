@@ -24,6 +24,7 @@ use crate::permissions::Permissions;
 use crate::policy::{Policy, Routes};
 use crate::port::{self, BindError};
 use crate::record::Topics;
+use crate::scope::Scopes;
 use crate::session::budget::Budget;
 use crate::session::{Pipeline, SessionMetrics};
 use crate::shutdown::Shutdown;
@@ -45,7 +46,7 @@ pub struct App {
 struct Consent {
     permissions: Arc<Permissions>,
     /// Keeps the store open; `None` without the section.
-    _authority: Option<Arc<Authority>>,
+    authority: Option<Arc<Authority>>,
     api: Option<tokio::task::JoinHandle<()>>,
     /// Of the API.
     tls: Option<Arc<Tls>>,
@@ -186,7 +187,10 @@ impl App {
         let mut certificates = Watcher::new(config.listener.tls.reload_interval);
         let public = onboarding.as_ref().and_then(Onboarding::tls);
         std::iter::once(&tls).chain(&consent.tls).chain(public).for_each(|tls| certificates.add(tls, &metrics));
-        admin.tasks.extend(onboarding.and_then(|onboarding| onboarding.serve(config.http, &metrics, &admin.stop)));
+        let enforced = config.permissions.as_ref().map_or(Scopes::NONE, |permissions| permissions.rules.enforced);
+        let followed = onboarding::Consent { authority: consent.authority.clone(), enforced };
+        let tasks = onboarding.map(|onboarding| onboarding.serve(followed, config.http, &metrics, &admin.stop));
+        admin.tasks.extend(tasks.into_iter().flatten());
         let listener = metrics.scope(|| Listener::new(port, config.listener, descriptors, tls, Arc::new(pipeline)));
         Ok(Self { listener, targets, certificates, hang_up, shutdown, consent, admin })
     }
@@ -287,7 +291,7 @@ impl Consent {
     ) -> Result<Self, AppError> {
         let Some(config) = config else {
             tracing::info!(activity = true, "permissions_off");
-            return Ok(Self { permissions, _authority: None, api: None, tls: None });
+            return Ok(Self { permissions, authority: None, api: None, tls: None });
         };
         let rules = config.rules.clone();
         let authority = metrics.within(Authority::open(config, Arc::clone(&permissions))).await?;
@@ -304,7 +308,7 @@ impl Consent {
                 (Some(tokio::spawn(api::serve(port, bounds, api, stop.clone().draining()))), tls)
             }
         };
-        Ok(Self { permissions, _authority: Some(authority), api, tls })
+        Ok(Self { permissions, authority: Some(authority), api, tls })
     }
 
     async fn close(self) {

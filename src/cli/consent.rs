@@ -143,9 +143,7 @@ async fn list(owners: &Owners, asked: &[Asked]) -> Result<Vec<Row>, OwnersError>
         let status = match owner.state {
             OwnerState::Reauthorize => Err(("reauthorize".to_owned(), "the owner has to authorize again".to_owned())),
             OwnerState::Good => match owners.session(&owner.sub).await {
-                Ok(mut session) => {
-                    session.ask(async |api, base, token| api.fleet_status(base, token, &vins).await).await
-                }
+                Ok(mut session) => session.fleet_status(&vins).await,
                 Err(error) => Err(error),
             }
             .map_err(|error| (error.code().to_owned(), error.to_string())),

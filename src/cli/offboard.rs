@@ -28,7 +28,7 @@ fn work(args: &Args, before: ConfigFile) -> Result<ExitCode, Failure> {
     let vin = &args.vin;
     let told: Result<bool, OwnersError> = block_on(async {
         Ok(match owners.session_of(vin).await {
-            Ok(mut session) => session.ask(async |api, base, token| api.delete(base, token, vin).await).await,
+            Ok(mut session) => session.delete(vin).await,
             Err(error) => Err(error),
         })
     })?;

@@ -98,7 +98,7 @@ async fn wait(
 
 async fn pairing(owners: &Owners, vin: &str) -> Result<Pairing, Failure> {
     let mut session = owners.session_of(vin).await.map_err(Failure::new)?;
-    let status = session.ask(async |api, base, token| api.fleet_status(base, token, &[vin]).await).await;
+    let status = session.fleet_status(&[vin]).await;
     Ok(status.map_err(Failure::new)?.pairing(vin))
 }
 

@@ -109,7 +109,7 @@ async fn for_owner(
     vins: &[&str],
 ) -> Result<BTreeMap<String, Outcome>, OwnersError> {
     let mut session = owners.session(sub).await?;
-    let status = session.ask(async |api, base, token| api.fleet_status(base, token, vins).await).await?;
+    let status = session.fleet_status(vins).await?;
     let hiding = owners.vault().vehicles(Some(sub))?;
     let hiding: Vec<_> = hiding.into_iter().filter(|vehicle| vehicle.hides_place).map(|vehicle| vehicle.vin).collect();
     let mut outcomes = BTreeMap::new();
@@ -125,7 +125,7 @@ async fn for_owner(
         return Ok(outcomes);
     }
     let signed = token::sign(key, &document.config);
-    let pushed = session.ask(async |api, base, token| api.push(base, token, &signed, &told).await).await?;
+    let pushed = session.push(&signed, &told).await?;
     outcomes.extend(told.iter().map(|vin| ((*vin).to_owned(), Outcome::Pushed)));
     for one in pushed.skipped {
         outcomes.insert(one.vin, Outcome::Skipped(skipped(&one.reason)));

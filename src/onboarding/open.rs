@@ -11,12 +11,26 @@ use tokio::task::JoinHandle;
 use super::key::{FleetKey, KeyError};
 use super::public;
 use super::telemetry::{Document, Facts, Judgement, build, judge};
+#[cfg(feature = "sqlite")]
+use super::{
+    fleet_api::FleetApi,
+    follow::Follower,
+    owners::Owners,
+    pages::{self, Pages},
+    vault::{Vault, VaultError},
+    web::Web,
+};
 use crate::config;
+use crate::grants::Authority;
 use crate::http::Bounds;
 use crate::metrics::Metrics;
 use crate::port::{self, BindError};
+use crate::scope::Scopes;
 use crate::shutdown::Shutdown;
 use crate::tls::certificate;
+#[cfg(feature = "sqlite")]
+use crate::tls::client;
+use crate::tls::client::ClientTlsError;
 use crate::tls::{Tls, TlsError};
 
 /// Everything of the section, ready to serve.
@@ -24,6 +38,20 @@ use crate::tls::{Tls, TlsError};
 pub struct Onboarding {
     key: FleetKey,
     public: Option<Door>,
+    #[cfg(feature = "sqlite")]
+    section: config::Onboarding,
+    /// `None` without `application` and `tokens`.
+    #[cfg(feature = "sqlite")]
+    owners: Option<Owners>,
+}
+
+/// What consent is written to.
+#[derive(Debug)]
+pub struct Consent {
+    /// `None` without the section `permissions`.
+    pub authority: Option<Arc<Authority>>,
+    /// The scopes that need a grant.
+    pub enforced: Scopes,
 }
 
 /// The public listener, bound.
@@ -57,6 +85,13 @@ pub enum OpenError {
     /// The listener's port.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// Others cannot be asked.
+    #[error(transparent)]
+    Client(ClientTlsError),
+    /// Tokens cannot be kept.
+    #[cfg(feature = "sqlite")]
+    #[error(transparent)]
+    Vault(VaultError),
 }
 
 impl OpenError {
@@ -118,9 +153,18 @@ impl Onboarding {
     /// [`OpenError`].
     pub fn open(section: &config::Onboarding, server: &config::Tls) -> Result<Self, OpenError> {
         let key = key(section, server)?;
+        #[cfg(feature = "sqlite")]
+        let owners = owners(section)?;
         let public = section.public.as_ref().map(Door::open).transpose()?;
         tracing::info!(activity = true, domain = %section.domain, key = %key.fingerprint(), "onboarding_on");
-        Ok(Self { key, public })
+        Ok(Self {
+            key,
+            public,
+            #[cfg(feature = "sqlite")]
+            section: section.clone(),
+            #[cfg(feature = "sqlite")]
+            owners,
+        })
     }
 
     /// Of the public listener.
@@ -129,14 +173,53 @@ impl Onboarding {
         self.public.as_ref()?.tls.as_ref()
     }
 
-    /// Answers until `stop` drains.
-    pub fn serve(self, http: config::Http, metrics: &Metrics, stop: &Shutdown) -> Option<JoinHandle<()>> {
-        let Door { port, tls } = self.public?;
-        let bounds = metrics.scope(|| Bounds::register("onboarding", http));
-        let router: Router = public::router(&self.key);
-        let stop = stop.clone();
-        Some(tokio::spawn(async move { public::serve(port, bounds, tls, router, stop.draining()).await }))
+    /// Answers until `stop` drains, and follows owners' consent.
+    pub fn serve(
+        self,
+        consent: Consent,
+        http: config::Http,
+        metrics: &Metrics,
+        stop: &Shutdown,
+    ) -> Vec<JoinHandle<()>> {
+        let mut tasks = Vec::new();
+        let mut router: Router = public::router(&self.key);
+        #[cfg(feature = "sqlite")]
+        if let Some(owners) = self.owners {
+            let every = self.section.refresh;
+            let follower = consent
+                .authority
+                .map(|authority| Arc::new(Follower::new(owners.clone(), authority, consent.enforced, every)));
+            if let Some(follower) = &follower {
+                let (follower, stop) = (Arc::clone(follower), stop.clone());
+                tasks.push(tokio::spawn(async move {
+                    tokio::select! {
+                        () = follower.run() => {}
+                        () = stop.draining() => {}
+                    }
+                }));
+            }
+            let pages = Pages::new(self.section, self.key, owners, follower);
+            router = pages::router(Arc::new(pages)).merge(router);
+        }
+        #[cfg(not(feature = "sqlite"))]
+        let _ = consent;
+        if let Some(Door { port, tls }) = self.public {
+            let bounds = metrics.scope(|| Bounds::register("onboarding", http));
+            let stop = stop.clone();
+            tasks.push(tokio::spawn(async move { public::serve(port, bounds, tls, router, stop.draining()).await }));
+        }
+        tasks
     }
+}
+
+/// With `application` and `tokens`, owners can connect.
+#[cfg(feature = "sqlite")]
+fn owners(section: &config::Onboarding) -> Result<Option<Owners>, OpenError> {
+    let Some(tokens) = &section.tokens else { return Ok(None) };
+    let tls = client::client(&section.tls).map_err(OpenError::Client)?;
+    let Some(api) = FleetApi::new(section, Web::new(tls, section.timeout)) else { return Ok(None) };
+    let vault = Vault::open(tokens).map_err(OpenError::Vault)?;
+    Ok(Some(Owners::new(api, vault)))
 }
 
 impl Door {

@@ -22,7 +22,7 @@ const LOOKS: u32 = 75;
 /// All of them.
 #[derive(Clone, Debug)]
 pub struct Owners {
-    api: Arc<FleetApi>,
+    pub(super) api: Arc<FleetApi>,
     vault: Vault,
     /// Of this process, for leases.
     name: Arc<str>,
@@ -149,7 +149,7 @@ impl Owners {
         let base = self.api.maker().api_urls[0].clone();
         self.vault.keep(&base, &tokens, &claims)?;
         let mut session = self.session(&claims.sub).await?;
-        session.ask(async |api, base, token| api.region(base, token).await).await?;
+        session.region().await?;
         session.look_for_vehicles().await?;
         tracing::info!(activity = true, scopes = claims.scp.join(" "), "owner_connected");
         Ok(session.owner)
@@ -182,32 +182,30 @@ impl Owners {
 /// An owner with a good token.
 #[derive(Clone, Debug)]
 pub struct Session {
-    owners: Owners,
+    pub(super) owners: Owners,
     /// As kept.
     pub owner: Owner,
 }
 
 impl Session {
-    /// One call; once more with new tokens if the maker does not take the ones that are there.
-    ///
-    /// # Errors
-    /// [`OwnersError`].
-    pub async fn ask<T>(
+    /// Whether the answer of a call is the last word: once, it is asked again with new tokens, if the maker does not take
+    /// the ones that were there.
+    pub(super) async fn settle<T>(
         &mut self,
-        call: impl AsyncFn(&FleetApi, &mut String, &str) -> Result<T, ApiError>,
-    ) -> Result<T, OwnersError> {
-        let api = Arc::clone(&self.owners.api);
-        let before = self.owner.base.clone();
-        let mut answer = call(&api, &mut self.owner.base, &self.owner.tokens.access).await;
-        if matches!(answer, Err(ApiError::TokenExpired { .. } | ApiError::Reauthorize { .. })) {
+        answer: Result<T, ApiError>,
+        is_second: &mut bool,
+    ) -> Result<Option<T>, OwnersError> {
+        let is_refused = matches!(answer, Err(ApiError::TokenExpired { .. } | ApiError::Reauthorize { .. }));
+        if is_refused && !std::mem::replace(is_second, true) {
             // Also "consent revoked", which was a false alarm at times: the refresh tells.
             self.refresh().await?;
-            answer = call(&api, &mut self.owner.base, &self.owner.tokens.access).await;
+            return Ok(None);
         }
-        if self.owner.base != before {
+        let kept = self.owners.vault.owner(&self.owner.sub)?.map(|owner| owner.base);
+        if kept.is_some_and(|kept| kept != self.owner.base) {
             self.owners.vault.set_base(&self.owner.sub, &self.owner.base)?;
         }
-        Ok(answer?)
+        Ok(Some(answer?))
     }
 
     /// Which vehicles are his now.
@@ -215,7 +213,7 @@ impl Session {
     /// # Errors
     /// [`OwnersError`].
     pub async fn look_for_vehicles(&mut self) -> Result<(), OwnersError> {
-        let vehicles = self.ask(async |api, base, token| api.vehicles(base, token).await).await?;
+        let vehicles = self.vehicles().await?;
         Ok(self.owners.vault.set_vehicles(&self.owner.sub, &vehicles)?)
     }
 

@@ -1,4 +1,4 @@
-//! The listener that everybody may reach: the application's public key, and nothing of the server.
+//! The listener that everybody may reach: the application's public key, pages for owners, and nothing else of the server.
 
 use std::future::Future;
 use std::net::SocketAddr;

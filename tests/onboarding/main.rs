@@ -5,11 +5,17 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[cfg(feature = "sqlite")]
+mod browser;
 mod configurations;
+#[cfg(feature = "sqlite")]
+mod follow;
 mod keys;
 mod maker;
 #[cfg(feature = "sqlite")]
 mod owners;
+#[cfg(feature = "sqlite")]
+mod pages;
 mod partner;
 mod program;
 mod site;

@@ -77,6 +77,17 @@ impl Maker {
 
 /// One request that trusts `ca`.
 pub(crate) fn ask(ca: &[u8], method: &str, url: &str, body: &str) -> fleet_telemetry::onboarding::web::Answer {
+    ask_with(ca, method, url, body, "")
+}
+
+/// The same with a cookie.
+pub(crate) fn ask_with(
+    ca: &[u8],
+    method: &str,
+    url: &str,
+    body: &str,
+    cookie: &str,
+) -> fleet_telemetry::onboarding::web::Answer {
     use fleet_telemetry::onboarding::web::Web;
     use rustls::pki_types::{CertificateDer, pem::PemObject};
     let mut roots = rustls::RootCertStore::empty();
@@ -85,7 +96,7 @@ pub(crate) fn ask(ca: &[u8], method: &str, url: &str, body: &str) -> fleet_telem
     let tls = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
     let web = Web::new(tls.with_root_certificates(roots).with_no_client_auth().into(), Duration::from_secs(20));
     let request = hyper::Request::builder().method(method).uri(url);
-    let request = request.header("content-type", "application/x-www-form-urlencoded");
+    let request = request.header("content-type", "application/x-www-form-urlencoded").header("cookie", cookie);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(web.send(request, body.to_owned().into())).unwrap()
 }

@@ -138,7 +138,7 @@ async fn arrival(owners: &Owners, vin: &str, wait: Duration) -> (String, bool) {
 
 async fn current(owners: &Owners, vin: &str) -> Result<CurrentConfig, crate::onboarding::owners::OwnersError> {
     let mut session = owners.session_of(vin).await?;
-    session.ask(async |api, base, token| api.current(base, token, vin).await).await
+    session.current(vin).await
 }
 
 pub(super) fn get(args: &Of, before: ConfigFile) -> Result<ExitCode, Failure> {
@@ -177,7 +177,7 @@ pub(super) fn delete(args: &Of, before: ConfigFile) -> Result<ExitCode, Failure>
     let vin = &args.vin;
     let was_there = block_on(async {
         let mut session = owners.session_of(vin).await.map_err(onboarding::Failure::new)?;
-        let deleted = session.ask(async |api, base, token| api.delete(base, token, vin).await).await;
+        let deleted = session.delete(vin).await;
         deleted.map_err(onboarding::Failure::new)
     })?;
     say(&format!("{vin}: {}\n", if was_there { "deleted" } else { "had none" }));

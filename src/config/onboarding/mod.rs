@@ -17,7 +17,7 @@ pub use self::telemetry::{FileTelemetry, RESEND_SECONDS, Telemetry};
 pub use self::tokens::{FileTokens, TOKEN_KEY_BYTES, Tokens};
 use super::Env;
 use super::client_tls::{ClientTls, FileClientTls};
-use super::duration::SECOND;
+use super::duration::{HOUR, MINUTE, SECOND};
 use super::error::{ConfigError, Problems};
 use super::section::Section;
 use super::tls::Tls;
@@ -43,6 +43,8 @@ pub struct FileOnboarding {
     pub telemetry: Option<FileTelemetry>,
     /// TLS towards others.
     pub tls: Option<FileClientTls>,
+    /// How often an owner's consent is looked at.
+    pub refresh: Option<Duration>,
     /// How long an answer of others is waited for.
     pub timeout: Option<Duration>,
 }
@@ -66,6 +68,8 @@ pub struct Onboarding {
     pub telemetry: Option<Telemetry>,
     /// Whom to trust when others are asked.
     pub tls: ClientTls,
+    /// How often an owner's tokens are refreshed, to see what he allows.
+    pub refresh: Duration,
     /// How long an answer of others is waited for.
     pub timeout: Duration,
 }
@@ -82,6 +86,7 @@ impl FileOnboarding {
             tokens: section.object("tokens", FileTokens::read),
             telemetry: section.object("telemetry", FileTelemetry::read),
             tls: section.object("tls", FileClientTls::read),
+            refresh: section.duration("refresh"),
             timeout: section.duration("timeout"),
         }
     }
@@ -106,6 +111,8 @@ pub(super) fn resolve(section: &FileOnboarding, server: &Tls, env: &Env, problem
         key_file,
         public: section.public.as_ref().and_then(|public| public::resolve(public, server, problems)),
         tls: section.tls.clone().unwrap_or_default().resolve("onboarding.tls", problems),
+        // A withdrawal is seen that late at the most; the maker does not bill it.
+        refresh: problems.duration("onboarding.refresh", section.refresh, SECOND..=6 * HOUR, 15 * MINUTE),
         // The maker's signing proxy waits so long.
         timeout: problems.duration("onboarding.timeout", section.timeout, SECOND..=120 * SECOND, 10 * SECOND),
     }
