@@ -41,7 +41,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
   "shutdown" (dict "deadline" (printf "%vs" .Values.shutdown.deadlineSeconds) "drain" (printf "%vs" .Values.shutdown.drainSeconds))
 -}}
 {{- if .Values.kafka.bootstrapServers }}{{ $_ := set $config "kafka" (merge (dict "bootstrap.servers" .Values.kafka.bootstrapServers) .Values.kafka.properties) }}{{ end -}}
-{{- range $section := list "mqtt" "http" "permissions" "onboarding" }}
+{{- range $section := list "mqtt" "http" "redis" "zmq" "permissions" "onboarding" }}
 {{- with index $.Values $section }}{{ $_ := set $config $section . }}{{ end }}
 {{- end -}}
 {{- $sqlite := dict "path" "/var/lib/fleet-telemetry/telemetry.db" "max_bytes" (int64 .Values.sqlite.maxBytes) "max_age" .Values.sqlite.maxAge -}}
@@ -71,4 +71,37 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- if and (include "ft.isStateful" .) (ne .Values.autoscaling.type "none") }}{{ fail "autoscaling.type: a store in files belongs to one replica; use Kafka for records and grants, or none" }}{{ end -}}
 {{- if and .Values.certificate.create (not .Values.certificate.dnsNames) }}{{ fail "certificate.dnsNames: give the host name that vehicles are configured to stream to" }}{{ end -}}
 {{- if and (eq .Values.autoscaling.type "keda") (not .Values.autoscaling.prometheusAddress) }}{{ fail "autoscaling.prometheusAddress: KEDA asks Prometheus for num_connections; give its address, such as http://prometheus.monitoring:9090" }}{{ end -}}
+{{- $names := keys .Values.secretEnv -}}
+{{- range .Values.extraEnv }}{{ $names = append $names .name }}{{ end -}}
+{{- include "ft.refuseSecrets" (dict "section" (include "ft.config" . | fromJson) "path" "" "names" $names) -}}
+{{- end }}
+
+{{/* Ports besides the usual ones that others reach, by their names: an object. */}}
+{{- define "ft.morePorts" -}}
+{{- $config := include "ft.config" . | fromJson -}}
+{{- $ports := dict -}}
+{{- with ($config.permissions | default dict).api }}{{ if has (.host | default "") (list "0.0.0.0" "::") }}{{ $_ := set $ports "grants" (int .port) }}{{ end }}{{ end -}}
+{{- with ($config.onboarding | default dict).public }}{{ if has (.host | default "") (list "0.0.0.0" "::") }}{{ $_ := set $ports "public-key" (int .port) }}{{ end }}{{ end -}}
+{{- $ports | toJson -}}
+{{- end }}
+
+{{/*
+Fails at a secret that is written out: the configuration is in a ConfigMap, which more people may read than Secrets.
+Called with a section, its path, and the names of the environment's variables.
+*/}}
+{{- define "ft.refuseSecrets" -}}
+{{- $path := .path -}}
+{{- $names := .names -}}
+{{- range $key, $value := .section }}
+{{- $here := printf "%s%s" $path $key -}}
+{{- if kindIs "map" $value }}
+{{- include "ft.refuseSecrets" (dict "section" $value "path" (printf "%s." $here) "names" $names) }}
+{{- else if and (kindIs "string" $value) $value (regexMatch "(^|[._])(password|secret|signing_secret|authorization|token|oauthbearer[.]config|ssl[.]key[.]pem)$" $key) }}
+{{- if not (regexMatch "^[$][{][A-Za-z_][A-Za-z0-9_]*[}]$" $value) }}
+{{- fail (printf "%s: a secret would be in a ConfigMap; write ${NAME}, and in secretEnv which Secret has it" $here) }}
+{{- else if not (has (trimSuffix "}" (trimPrefix "${" $value)) $names) }}
+{{- fail (printf "%s: neither secretEnv nor extraEnv has %s" $here $value) }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- end }}
