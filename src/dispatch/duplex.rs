@@ -64,7 +64,8 @@ impl Duplex {
         }
     }
 
-    /// Nothing is on its way that has not been handed to the system.
+    /// Nothing is on its way that has not been handed to the system: where there is no answer, the end of a message.
+    #[cfg(feature = "mqtt")]
     pub(super) fn is_flushed(&self) -> bool {
         !self.unflushed
     }

@@ -143,6 +143,10 @@ pub(crate) fn problems(config: &crate::config::Dispatchers) -> Vec<(DispatcherNa
 ///
 /// # Errors
 /// [`ConnectError`].
+#[cfg_attr(
+    not(feature = "mqtt"),
+    allow(unused_variables, reason = "only those that keep something ask for permissions")
+)]
 pub async fn connect(
     name: DispatcherName,
     config: &crate::config::Dispatchers,

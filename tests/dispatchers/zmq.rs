@@ -6,7 +6,10 @@ use std::time::Duration;
 use fleet_telemetry::config::file::FileConfig;
 use fleet_telemetry::config::{self, Curve, Env, InFlight, NoSubscriber};
 use fleet_telemetry::dispatch::{ConnectError, Health, Outcome, zmq};
+use fleet_telemetry::proto::vehicle_data::Payload;
+use fleet_telemetry::proto::vehicle_data::value::Value as Kind;
 use fleet_telemetry::record::{Received, Record, Topics};
+use prost::Message as _;
 
 use crate::contract::{Bench, CUSTOM_TOPIC, Patient, assert_all, measure, origin};
 use crate::support::docs;
@@ -123,6 +126,41 @@ async fn a_subscriber_that_takes_nothing_delays_nobody() {
     stuck.resume();
     let heard = stuck.heard().len();
     assert!(heard < 150, "{heard} of 200 by the one who did not: what was above its mark is not kept");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_comes_after_one_that_was_killed_under_load_hears_the_rest_in_order() {
+    let [port] = free_ports();
+    let bench = Arc::new(bench(&config(port)).await);
+    let first = Subscriber::plain(port);
+    let sending = {
+        let bench = Arc::clone(&bench);
+        tokio::spawn(async move {
+            for n in (0..5_000).step_by(5) {
+                bench.send(&bench.record("VIN", n)).await;
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        })
+    };
+    wait::until("somebody listens", PATIENCE, async || first.heard_so_far().len() > 100).await;
+    drop(first);
+    // Nobody is there: what comes meanwhile waits.
+    bench.until::<Patient>("unhealthy", || bench.dispatcher.health() != Health::Healthy).await;
+    let second = Subscriber::plain(port);
+    sending.await.unwrap();
+    assert_all(&bench.settled::<Patient>(1_000).await, Outcome::Delivered);
+    let heard: Vec<f64> = second.heard().iter().map(|(_, payload)| odometer(payload)).collect();
+    assert!(heard.len() > 100 && heard.is_sorted(), "{} in order: {}", heard.len(), heard.is_sorted());
+    assert_eq!(heard.last(), Some(&4_995.5), "to the end");
+    let missing = heard.windows(2).filter(|pair| pair[1] - pair[0] != 5.0).count();
+    assert_eq!(missing, 0, "from where it came in, nothing is missing");
+}
+
+fn odometer(payload: &[u8]) -> f64 {
+    let payload = Payload::decode(payload).unwrap();
+    let value = payload.data[0].value.as_ref().unwrap().value.as_ref().unwrap();
+    let Kind::DoubleValue(odometer) = value else { panic!("{value:?}") };
+    *odometer
 }
 
 #[tokio::test]

@@ -147,6 +147,11 @@ impl Server {
         Ok(server)
     }
 
+    /// Says goodbye.
+    pub(super) async fn close(self, patience: Duration) {
+        self.duplex.close(&Pipeline::one(&[b"QUIT"]).bytes, patience).await;
+    }
+
     /// Sends all commands, and returns the replies in their order. After an error the connection is of no use.
     pub(super) async fn run(&mut self, pipeline: &Pipeline, patience: Duration) -> Result<Vec<Reply>, Trouble> {
         let deadline = Instant::now() + patience;

@@ -318,7 +318,14 @@ impl Sink for Publisher {
             None => Ok(LOOK),
         }
     }
+
+    async fn close(&mut self) {
+        join_all(self.servers.drain().map(|(_, server)| server.close(GOODBYE))).await;
+    }
 }
+
+/// For a goodbye.
+const GOODBYE: Duration = Duration::from_millis(250);
 
 impl Counted {
     fn register(topic: &str) -> Self {
