@@ -4,6 +4,8 @@ mod certs;
 mod check;
 #[cfg(feature = "sqlite")]
 mod consent;
+#[cfg(feature = "sqlite")]
+mod doctor;
 mod findings;
 mod fleet_config;
 mod health;
@@ -91,6 +93,11 @@ enum Command {
     /// Have a vehicle take the application's key: link and QR code, and waits until it is done.
     #[cfg(feature = "sqlite")]
     Pair(pair::Args),
+    /// Why is there no data? What is wrong with our side, or with one vehicle, by asking the vehicle maker.
+    ///
+    /// Exits with 0 when nothing is, else with 1; a vehicle is looked at until the first thing that is wrong.
+    #[cfg(feature = "sqlite")]
+    Doctor(doctor::Args),
     /// Have a vehicle send nothing more, and forget what is kept of its owner.
     #[cfg(feature = "sqlite")]
     Offboard(offboard::Args),
@@ -132,6 +139,8 @@ pub fn run() -> ExitCode {
         Command::Vehicles(vehicles) => consent::vehicles(&vehicles, before),
         #[cfg(feature = "sqlite")]
         Command::Pair(pair) => pair::run(&pair, before),
+        #[cfg(feature = "sqlite")]
+        Command::Doctor(doctor) => doctor::run(&doctor, before),
         #[cfg(feature = "sqlite")]
         Command::Offboard(offboard) => offboard::run(&offboard, before),
         Command::FleetConfig(fleet_config) => fleet_config::run(&fleet_config, before),

@@ -6,6 +6,8 @@ mod calls;
 pub mod consent;
 #[cfg(feature = "sqlite")]
 pub mod deploy;
+#[cfg(feature = "sqlite")]
+pub mod doctor;
 pub mod drift;
 pub mod fleet_api;
 #[cfg(feature = "sqlite")]

@@ -9,6 +9,8 @@ mod support;
 mod browser;
 mod configurations;
 #[cfg(feature = "sqlite")]
+mod doctor;
+#[cfg(feature = "sqlite")]
 mod follow;
 mod keys;
 mod maker;
