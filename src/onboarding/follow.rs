@@ -58,7 +58,13 @@ impl Follower {
         loop {
             match self.owners.vault().owners() {
                 Ok(owners) => {
-                    seen.retain(|sub, _| owners.iter().any(|owner| owner.sub == *sub));
+                    let gone: Vec<Seen> = seen
+                        .extract_if(|sub, _| !owners.iter().any(|owner| owner.sub == *sub))
+                        .map(|(_, seen)| seen)
+                        .collect();
+                    for seen in gone {
+                        self.left(&seen.vehicles).await;
+                    }
                     for owner in owners {
                         self.look(owner, &mut seen).await;
                     }
@@ -80,6 +86,10 @@ impl Follower {
         let known = seen.get(&sub);
         let is_new = known
             .is_none_or(|seen| seen.issued != owner.issued || seen.is_over != is_over || seen.vehicles != vehicles);
+        if let Some(known) = known {
+            let left = known.vehicles.iter().filter(|before| !vehicles.iter().any(|vehicle| vehicle.vin == before.vin));
+            self.left(&left.cloned().collect::<Vec<_>>()).await;
+        }
         // A grant by hand that is wider than the token is found when the token is looked at.
         if (is_new || is_due) && !self.apply(&owner, &vehicles).await {
             return;
@@ -120,6 +130,15 @@ impl Follower {
             }
         }
         done
+    }
+
+    /// Vehicles that an owner has no more: sold, or offboarded. Denied, unless they are another's now.
+    async fn left(&self, vehicles: &[OwnedVehicle]) {
+        for vehicle in vehicles {
+            if matches!(self.owners.vault().owner_of(&vehicle.vin), Ok(None)) {
+                self.deny(&vehicle.vin).await;
+            }
+        }
     }
 
     /// The vehicle has no owner here any more.

@@ -85,6 +85,15 @@ fn a_withdrawal_at_the_makers_denies_and_a_bad_day_does_not_until_the_token_ends
 }
 
 #[test]
+fn a_car_that_is_offboarded_is_denied() {
+    let (site, api) = site();
+    site.connect();
+    becomes(api, "granted", "maker");
+    site.run(&["offboard", RED]).good();
+    becomes(api, "denied", "maker");
+}
+
+#[test]
 fn a_place_that_is_kept_private_is_never_granted() {
     let (site, api) = site();
     let hidden = json!({"owner-1": [{"vin": RED, "granular_access": {"hide_private": true}}]});
