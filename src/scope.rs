@@ -89,7 +89,7 @@ pub fn of(key: i32, strict: bool) -> Option<Scopes> {
 }
 
 /// One more than the greatest field number.
-pub(crate) const FIELD_COUNT: usize = Field::SemiCruiseSpeedLimitMph as usize + 1;
+pub(crate) const FIELD_COUNT: usize = Field::Cabin48vPortKeepOn as usize + 1;
 
 /// By field number.
 static FIELDS: [Member; FIELD_COUNT] = {

@@ -277,7 +277,7 @@ mod tests {
             }
         }
         // All that the schema names, but `Unknown` and three that are deprecated.
-        assert_eq!(announced, 266);
+        assert_eq!(announced, 268);
     }
 
     #[test]

@@ -44,7 +44,7 @@ fn number(name: &str) -> Option<i32> {
 
 fn unknown(name: &str) -> String {
     const SIMILAR: f64 = 0.85;
-    let names = (1..=Field::SemiCruiseSpeedLimitMph as i32).filter_map(|number| Field::try_from(number).ok());
+    let names = (1..crate::scope::FIELD_COUNT).filter_map(|number| Field::try_from(i32::try_from(number).ok()?).ok());
     let nearest = names
         .map(|field| field.as_str_name())
         .map(|known| (known, strsim::jaro_winkler(&known.to_ascii_lowercase(), &name.to_ascii_lowercase())))

@@ -25,7 +25,7 @@ const FLOORS: [(std::ops::RangeInclusive<i32>, &str); 11] = [
 ];
 
 /// Numbers of the fields that only the truck has.
-const SEMI_ONLY: [std::ops::RangeInclusive<i32>; 4] = [73..=80, 97..=97, 103..=105, 269..=269];
+const SEMI_ONLY: [std::ops::RangeInclusive<i32>; 4] = [73..=80, 97..=97, 103..=105, 269..=271];
 
 /// For `minimum_delta` and `resend_interval_seconds`.
 pub(super) const DELTA: &str = "2024.44.32";
@@ -109,7 +109,7 @@ mod tests {
         ] {
             assert_eq!(super::floor(number), Some(floor), "{number}");
         }
-        assert!(is_semi_only(73) && is_semi_only(269) && !is_semi_only(81));
+        assert!(is_semi_only(73) && is_semi_only(269) && is_semi_only(271) && !is_semi_only(81));
         assert_eq!(super::floor(300), None);
     }
 }

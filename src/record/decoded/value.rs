@@ -177,6 +177,9 @@ impl<'a> View<'a> {
             Kind::SunroofInstalledStateValue(v) => {
                 ("sunroofInstalledStateValue", "sunroofInstalledState", named(*v, SunroofInstalledState::as_str_name))
             }
+            Kind::CabinPortKeepOnValue(v) => {
+                ("cabinPortKeepOnValue", "cabinPortKeepOn", named(*v, CabinPortKeepOnState::as_str_name))
+            }
         };
         Self { member, label, content }
     }
@@ -184,4 +187,58 @@ impl<'a> View<'a> {
 
 fn named<E: TryFrom<i32>>(number: i32, name: fn(&E) -> &'static str) -> Content<'static> {
     Content::Enum(Enumerator::new(number, name))
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+    use prost::encoding::{WireType, encode_key};
+    use prost_types::field_descriptor_proto::Type;
+    use prost_types::{FieldDescriptorProto, FileDescriptorSet};
+
+    use super::*;
+
+    /// The fields of the message that holds a value, from the schema itself.
+    fn kinds() -> Vec<FieldDescriptorProto> {
+        let files = FileDescriptorSet::decode(crate::proto::DESCRIPTORS).unwrap();
+        let messages = files.file.into_iter().flat_map(|file| file.message_type);
+        messages.into_iter().find(|message| message.name() == "Value").unwrap().field
+    }
+
+    /// A value of this kind, from the wire.
+    fn value(kind: &FieldDescriptorProto) -> Value {
+        let mut wire = Vec::new();
+        let (wire_type, content): (_, &[u8]) = match kind.r#type() {
+            Type::Double => (WireType::SixtyFourBit, &[0; 8]),
+            Type::Float => (WireType::ThirtyTwoBit, &[0; 4]),
+            Type::String | Type::Message => (WireType::LengthDelimited, &[0]),
+            _ => (WireType::Varint, &[1]),
+        };
+        encode_key(u32::try_from(kind.number()).unwrap(), wire_type, &mut wire);
+        wire.extend(content);
+        Value::decode(&wire[..]).unwrap()
+    }
+
+    #[test]
+    fn every_kind_of_the_schema_has_its_name_and_its_shape() {
+        let kinds = kinds();
+        assert!(kinds.len() >= 54);
+        for kind in kinds {
+            let value = value(&kind);
+            let view = value.view().unwrap_or_else(|| panic!("{} has no row", kind.name()));
+            assert_eq!(view.member, kind.json_name());
+            assert!(!view.label.is_empty());
+            let is_enum = matches!(view.content, Content::Enum(_));
+            assert_eq!(is_enum, kind.r#type() == Type::Enum, "{}", kind.name());
+        }
+    }
+
+    #[test]
+    fn a_number_whose_name_is_not_published_is_a_number() {
+        let kinds = kinds();
+        let kind = kinds.iter().find(|kind| kind.name() == "cabin_port_keep_on_value").unwrap();
+        let value = value(kind);
+        let Content::Enum(enumerator) = value.view().unwrap().content else { panic!("an enum") };
+        assert_eq!(enumerator, Enumerator { number: 1, name: None });
+    }
 }

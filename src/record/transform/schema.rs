@@ -77,9 +77,12 @@ pub(super) static DATUM: Message = message(&[None, Some(Kind::Int32), Some(Kind:
 
 pub(super) static VALUE: Message = Message { fields: &VALUE_FIELDS, is_oneof: true, vin: 0 };
 
+/// One more than the greatest number of a kind of value; a new kind that is an enum is this number alone.
+const VALUE_NUMBERS: usize = 56;
+
 /// Those that are not listed are enums, except 20, which is unused.
-const VALUE_FIELDS: [Option<Kind>; 55] = {
-    let mut fields = [Some(Kind::Int32); 55];
+const VALUE_FIELDS: [Option<Kind>; VALUE_NUMBERS] = {
+    let mut fields = [Some(Kind::Int32); VALUE_NUMBERS];
     fields[0] = None;
     fields[1] = Some(Kind::Text("string_value"));
     fields[3] = Some(Kind::Int64);
@@ -157,4 +160,37 @@ const fn flags<const N: usize>() -> [Option<Kind>; N] {
     let mut fields = [Some(Kind::Bool); N];
     fields[0] = None;
     fields
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message as _;
+    use prost_types::FileDescriptorSet;
+    use prost_types::field_descriptor_proto::Type;
+
+    use super::*;
+
+    #[test]
+    fn values_are_walked_as_the_schema_has_them() {
+        let files = FileDescriptorSet::decode(crate::proto::DESCRIPTORS).unwrap();
+        let mut messages = files.file.into_iter().flat_map(|file| file.message_type);
+        let value = messages.find(|message| message.name() == "Value").unwrap();
+        let number = |field: &prost_types::FieldDescriptorProto| usize::try_from(field.number()).unwrap();
+        for field in &value.field {
+            let walked = VALUE_FIELDS.get(number(field)).and_then(Option::as_ref);
+            let fits = match field.r#type() {
+                Type::String => matches!(walked, Some(Kind::Text(_))),
+                Type::Int64 => matches!(walked, Some(Kind::Int64)),
+                Type::Float => matches!(walked, Some(Kind::Float)),
+                Type::Double => matches!(walked, Some(Kind::Double)),
+                Type::Bool => matches!(walked, Some(Kind::Bool)),
+                Type::Message => matches!(walked, Some(Kind::Message(_))),
+                _ => matches!(walked, Some(Kind::Int32)),
+            };
+            assert!(fits, "{} ({})", field.name(), field.number());
+        }
+        let known: Vec<usize> = value.field.iter().map(number).collect();
+        let walked = (0..VALUE_NUMBERS).filter(|at| VALUE_FIELDS[*at].is_some());
+        assert!(walked.clone().all(|at| known.contains(&at)), "{:?}", walked.collect::<Vec<_>>());
+    }
 }
