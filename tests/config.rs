@@ -241,7 +241,7 @@ fn reports_all_mistakes_at_once() {
         "log_level: expected a string, found 3; write \"3\"",
         "ack: unknown value \"sometimes\", allowed are on_delivery, on_receipt",
         "unknown_dispatch_rule record: V, dispatchRule:[]",
-        "records.alerts: unknown value \"kafak\", allowed are logger, kafka, pubsub, kinesis, zmq, mqtt, redis, http, sqlite \
+        "records.alerts: unknown value \"kafak\", allowed are logger, kafka, pubsub, kinesis, zmq, mqtt, redis, http, postgres, sqlite \
          (did you mean \"kafka\"?)",
         "expected Kafka to be configured",
         "tls.server_cert: missing; give the server's PEM certificate chain, leaf first",
@@ -364,7 +364,7 @@ fn names_a_dispatcher_that_this_build_lacks() {
     assert_eq!(
         errors(json!({"records": {"alerts": ["zmq"]}, "zmq": {"addr": "tcp://*:5284"}})),
         [
-            "records.alerts: this build has no dispatcher \"zmq\"; it has logger, kafka, mqtt, redis, http, sqlite; builds with \
+            "records.alerts: this build has no dispatcher \"zmq\"; it has logger, kafka, mqtt, redis, http, postgres, sqlite; builds with \
              the cargo feature zmq, or full, have it"
         ]
     );

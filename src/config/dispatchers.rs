@@ -7,8 +7,8 @@ use strum::{Display, EnumString, IntoStaticStr, VariantArray};
 use super::error::{ConfigError, Problems};
 use super::file::FileConfig;
 use super::{
-    Env, Kafka, Logger, Mqtt, Redis, Route, Sqlite, Target, Webhook, Zmq, logger, mqtt, redis, sqlite, targets,
-    webhook, zmq,
+    Env, Kafka, Logger, Mqtt, Postgres, Redis, Route, Sqlite, Target, Webhook, Zmq, logger, mqtt, postgres, redis,
+    sqlite, targets, webhook, zmq,
 };
 
 /// The dispatchers that a configuration can name.
@@ -33,6 +33,8 @@ pub enum DispatcherName {
     Redis,
     /// Posts to a URL.
     Http,
+    /// Tables in PostgreSQL.
+    Postgres,
     /// The embedded store.
     Sqlite,
 }
@@ -50,6 +52,8 @@ pub struct Dispatchers {
     pub mqtt: Option<Mqtt>,
     /// A URL.
     pub http: Option<Webhook>,
+    /// Tables in PostgreSQL.
+    pub postgres: Option<Postgres>,
     /// Redis servers.
     pub redis: Option<Redis>,
     /// A ZeroMQ socket.
@@ -82,6 +86,7 @@ impl DispatcherName {
             Self::Sqlite => cfg!(feature = "sqlite"),
             Self::Mqtt => cfg!(feature = "mqtt"),
             Self::Http => cfg!(feature = "http"),
+            Self::Postgres => cfg!(feature = "postgres"),
             Self::Redis => cfg!(feature = "redis"),
             Self::Zmq => cfg!(feature = "zmq"),
             Self::Pubsub | Self::Kinesis => false,
@@ -103,7 +108,14 @@ impl DispatcherName {
     pub fn is_durable(self) -> bool {
         matches!(
             self,
-            Self::Kafka | Self::Pubsub | Self::Kinesis | Self::Mqtt | Self::Redis | Self::Http | Self::Sqlite
+            Self::Kafka
+                | Self::Pubsub
+                | Self::Kinesis
+                | Self::Mqtt
+                | Self::Redis
+                | Self::Http
+                | Self::Postgres
+                | Self::Sqlite
         )
     }
 }
@@ -133,6 +145,7 @@ pub(super) fn resolve(
         sqlite: Some(sqlite::resolve(&file.sqlite, problems)).filter(|_| uses(DispatcherName::Sqlite)),
         mqtt: mqtt::resolve(file, routes, env, problems),
         http: webhook::resolve(file, routes, env, problems),
+        postgres: postgres::resolve(file, routes, env, problems),
         redis: redis::resolve(file, routes, env, problems),
         zmq: zmq::resolve(file, routes, problems),
         logger: logger::resolve(&file.logger, problems),
@@ -145,6 +158,11 @@ pub(super) fn resolve(
                     DispatcherName::Http,
                     "http",
                     &file.http.as_ref().map(super::file::FileWebhook::target).unwrap_or_default(),
+                ),
+                (
+                    DispatcherName::Postgres,
+                    "postgres",
+                    &file.postgres.as_ref().map(|section| section.target.clone()).unwrap_or_default(),
                 ),
                 (
                     DispatcherName::Redis,

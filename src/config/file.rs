@@ -22,6 +22,7 @@ pub use super::onboarding::{
 };
 pub use super::permissions::{FileAction, FileApi, FileApiTls, FilePath, FilePermissions, FileStore, FileTopic};
 pub use super::policy::{FilePolicy, FileRateLimit};
+pub use super::postgres::FilePostgres;
 pub use super::redis::{FileRedis, FileRedisTls, FileStreams};
 pub use super::routes::FileRoutes;
 pub use super::secret::FileSecret;
@@ -67,6 +68,8 @@ pub struct FileConfig {
     pub sqlite: FileSqlite,
     /// An MQTT broker.
     pub mqtt: Option<FileMqtt>,
+    /// Tables in PostgreSQL (ours).
+    pub postgres: Option<FilePostgres>,
     /// Posting to a URL (ours).
     pub http: Option<FileWebhook>,
     /// Redis servers.
@@ -119,6 +122,7 @@ impl FileConfig {
             kafka_options: section.object("kafka_options", FileKafkaOptions::read).unwrap_or_default(),
             sqlite: section.object("sqlite", FileSqlite::read).unwrap_or_default(),
             mqtt: section.object("mqtt", FileMqtt::read),
+            postgres: section.object("postgres", FilePostgres::read),
             http: section.object("http", FileWebhook::read),
             redis: section.object("redis", FileRedis::read),
             zmq: section.object("zmq", FileZmq::read),

@@ -29,6 +29,7 @@ pub(crate) mod onboarding;
 mod permissions;
 mod policy;
 mod ports;
+mod postgres;
 mod redis;
 pub mod resolve;
 mod routes;
@@ -65,6 +66,7 @@ pub use permissions::{
     ApiTls, ApiToken, MIN_TOKEN_BYTES, PermissionStore, Permissions, PermissionsApi, TokenError, check_token, rules,
 };
 pub use policy::{OverLimit, Policy, RateLimit};
+pub use postgres::Postgres;
 pub use redis::{NoChannel, Redis, RedisMode, Streams};
 pub use resolve::resolve;
 use resolve::resolve_with_mistakes;

@@ -4,6 +4,8 @@
 //! contract suite (`tests/dispatchers/contract.rs`), a test against the real server, a row in the docs.
 
 pub mod batching;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod cells;
 #[cfg(any(feature = "mqtt", feature = "redis"))]
 mod duplex;
 pub mod fan_out;
@@ -17,6 +19,8 @@ pub mod metrics;
 #[cfg(feature = "mqtt")]
 pub mod mqtt;
 pub mod outbox;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 pub mod receipt;
 #[cfg(feature = "redis")]
 pub mod redis;
@@ -125,6 +129,10 @@ pub(crate) fn problems(config: &crate::config::Dispatchers) -> Vec<(DispatcherNa
     #[cfg(feature = "kafka")]
     problems
         .extend(config.kafka.iter().flat_map(kafka::trial::problems).map(|problem| (DispatcherName::Kafka, problem)));
+    #[cfg(feature = "postgres")]
+    problems.extend(
+        config.postgres.as_ref().and_then(postgres::problem).map(|problem| (DispatcherName::Postgres, problem)),
+    );
     #[cfg(feature = "http")]
     problems.extend(config.http.as_ref().and_then(http::problem).map(|problem| (DispatcherName::Http, problem)));
     #[cfg(feature = "mqtt")]
@@ -173,6 +181,10 @@ pub async fn connect(
         #[cfg(feature = "mqtt")]
         DispatcherName::Mqtt => {
             Arc::new(mqtt::connect(config.mqtt.as_ref().ok_or_else(missing)?, topics, permissions).await?)
+        }
+        #[cfg(feature = "postgres")]
+        DispatcherName::Postgres => {
+            Arc::new(postgres::connect(config.postgres.as_ref().ok_or_else(missing)?, topics).await?)
         }
         #[cfg(feature = "http")]
         DispatcherName::Http => Arc::new(http::connect(config.http.as_ref().ok_or_else(missing)?, topics).await?),

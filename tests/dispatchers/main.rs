@@ -18,6 +18,8 @@ mod mqtt;
 mod mqtt_consent;
 #[cfg(feature = "mqtt")]
 mod mqtt_contract;
+#[cfg(feature = "postgres")]
+mod postgres;
 #[cfg(feature = "redis")]
 mod redis;
 #[cfg(feature = "redis")]

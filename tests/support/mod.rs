@@ -16,6 +16,8 @@ pub(crate) mod kafka;
 #[cfg(feature = "mqtt")]
 pub(crate) mod mosquitto;
 pub(crate) mod pki;
+#[cfg(feature = "postgres")]
+pub(crate) mod postgres;
 pub(crate) mod process;
 #[cfg(feature = "redis")]
 pub(crate) mod redis;

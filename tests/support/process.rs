@@ -31,3 +31,9 @@ pub(crate) fn cpu_ms(pid: u32) -> u64 {
     let ticks: u64 = fields[11..13].iter().map(|ticks| ticks.parse::<u64>().unwrap()).sum();
     ticks * 10
 }
+
+/// Whether the tests run as root, as in a container.
+pub(crate) fn is_root() -> bool {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata("/proc/self").unwrap().uid() == 0
+}

@@ -13,7 +13,6 @@ mod retention;
 mod rows;
 mod schema;
 mod sink;
-mod values;
 
 use std::path::Path;
 use std::time::Duration;

@@ -1,11 +1,11 @@
 //! Records as rows.
 
-use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, Transaction, params};
 
-use super::values::Cells;
-use crate::proto::vehicle_alerts::{Audience, VehicleAlert};
-use crate::proto::vehicle_connectivity::{ConnectivityEvent, VehicleConnectivity};
+use crate::dispatch::cells::{self, Cells, Number, audience, created_ms, millis};
+use crate::proto::vehicle_alerts::VehicleAlert;
+use crate::proto::vehicle_connectivity::VehicleConnectivity;
 use crate::proto::vehicle_data::{Payload, Value};
 use crate::proto::vehicle_error::VehicleError;
 use crate::record::{Decoded, Record, Topics};
@@ -104,8 +104,7 @@ impl<'c> Inserts<'c> {
     }
 
     fn connectivity(&mut self, row: &Row<'_>, message: &VehicleConnectivity) -> rusqlite::Result<()> {
-        let status = ConnectivityEvent::try_from(message.status)
-            .map_or_else(|_| message.status.to_string(), |status| status.as_str_name().to_owned());
+        let status = cells::status(message.status);
         let created = millis(message.created_at.as_ref());
         self.connectivity.execute(params![
             row.id,
@@ -119,25 +118,20 @@ impl<'c> Inserts<'c> {
     }
 }
 
+impl ToSql for Number {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(match *self {
+            Self::Integer(n) => n.into(),
+            Self::Real(n) => n.into(),
+        })
+    }
+}
+
 /// What the rows of one record share.
 struct Row<'a> {
     id: i64,
     /// The certificate's, whatever the payload says.
     vin: &'a str,
-}
-
-fn created_ms(decoded: &Decoded) -> Option<i64> {
-    millis(match decoded {
-        Decoded::V(message) => message.created_at.as_ref(),
-        Decoded::Alerts(message) => message.created_at.as_ref(),
-        Decoded::Errors(message) => message.created_at.as_ref(),
-        Decoded::Connectivity(message) => message.created_at.as_ref(),
-        Decoded::Opaque => None,
-    })
-}
-
-fn millis(timestamp: Option<&prost_types::Timestamp>) -> Option<i64> {
-    timestamp.map(|at| at.seconds.saturating_mul(1000).saturating_add(i64::from(at.nanos.div_euclid(1_000_000))))
 }
 
 fn txid(record: &Record) -> ToSqlOutput<'_> {
@@ -146,10 +140,6 @@ fn txid(record: &Record) -> ToSqlOutput<'_> {
         Ok(text) if !text.contains('\0') => ToSqlOutput::Borrowed(ValueRef::Text(text.as_bytes())),
         _ => ToSqlOutput::Borrowed(ValueRef::Blob(record.txid())),
     }
-}
-
-fn audience(number: i32) -> String {
-    Audience::try_from(number).map_or_else(|_| number.to_string(), |audience| audience.as_str_name().to_owned())
 }
 
 fn positions<T>(items: &[T]) -> impl Iterator<Item = (i64, &T)> {

@@ -1,42 +1,34 @@
-//! A datum's value as columns that a person can query.
+//! What records hold as columns that a person can query, for the dispatchers that write tables.
 
 use std::borrow::Cow;
 
-use rusqlite::types::{ToSql, ToSqlOutput};
-
+use crate::proto::vehicle_alerts::Audience;
+use crate::proto::vehicle_connectivity::ConnectivityEvent;
 use crate::proto::vehicle_data as proto;
+use crate::record::Decoded;
 use crate::record::decoded::value::{Content, Enumerator, View};
 
 /// One value, spread over the columns of `fields`.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Cells<'a> {
+pub(crate) struct Cells<'a> {
     /// What kind of value it is: a closed set, listed in `docs/sqlite.md`.
-    pub(super) kind: &'static str,
-    pub(super) number: Option<Number>,
-    pub(super) text: Option<Cow<'a, str>>,
-    pub(super) latitude: Option<f64>,
-    pub(super) longitude: Option<f64>,
+    pub(crate) kind: &'static str,
+    pub(crate) number: Option<Number>,
+    pub(crate) text: Option<Cow<'a, str>>,
+    pub(crate) latitude: Option<f64>,
+    pub(crate) longitude: Option<f64>,
 }
 
 /// Integers stay integers: a `long` may not fit a float.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Number {
+pub(crate) enum Number {
     Integer(i64),
     Real(f64),
 }
 
-impl ToSql for Number {
-    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-        Ok(match *self {
-            Self::Integer(n) => n.into(),
-            Self::Real(n) => n.into(),
-        })
-    }
-}
-
 impl<'a> Cells<'a> {
     /// `None`: the datum has no value, or one of a kind that this server does not know.
-    pub(super) fn of(view: Option<View<'a>>) -> Self {
+    pub(crate) fn of(view: Option<View<'a>>) -> Self {
         let Some(View { content, .. }) = view else { return Self::empty("none") };
         match content {
             Content::Text(text) => string(text),
@@ -151,6 +143,32 @@ fn tire_flags(tires: &proto::TireLocation) -> [(&'static str, bool); 10] {
 /// A number without a name stays a number.
 fn named(enumerator: Enumerator) -> Cells<'static> {
     Cells { text: enumerator.name.map(Cow::Borrowed), ..integer("enum", i64::from(enumerator.number)) }
+}
+
+/// When the vehicle made a record; milliseconds since the epoch.
+pub(crate) fn created_ms(decoded: &Decoded) -> Option<i64> {
+    millis(match decoded {
+        Decoded::V(message) => message.created_at.as_ref(),
+        Decoded::Alerts(message) => message.created_at.as_ref(),
+        Decoded::Errors(message) => message.created_at.as_ref(),
+        Decoded::Connectivity(message) => message.created_at.as_ref(),
+        Decoded::Opaque => None,
+    })
+}
+
+/// Milliseconds since the epoch.
+pub(crate) fn millis(timestamp: Option<&prost_types::Timestamp>) -> Option<i64> {
+    timestamp.map(|at| at.seconds.saturating_mul(1000).saturating_add(i64::from(at.nanos.div_euclid(1_000_000))))
+}
+
+/// Its name, or its number.
+pub(crate) fn audience(number: i32) -> String {
+    Audience::try_from(number).map_or_else(|_| number.to_string(), |audience| audience.as_str_name().to_owned())
+}
+
+/// Its name, or its number.
+pub(crate) fn status(number: i32) -> String {
+    ConnectivityEvent::try_from(number).map_or_else(|_| number.to_string(), |status| status.as_str_name().to_owned())
 }
 
 #[cfg(test)]
