@@ -51,7 +51,7 @@ def readme():
 def documented():
     text = pathlib.Path("docs/operations.md").read_text()
     names = set(re.findall(r"`([a-z][a-z0-9_]+)(?:\{[^`]*\})?`", text))
-    for dispatcher in ("kafka", "mqtt", "http", "redis", "sqlite", "logger"):
+    for dispatcher in ("kafka", "mqtt", "http", "redis", "zmq", "postgres", "sqlite", "logger"):
         names |= {name.replace("<d>", dispatcher) for name in re.findall(r"`(<d>[a-z0-9_]+)`", text)}
     return names
 

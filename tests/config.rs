@@ -356,7 +356,7 @@ fn names_a_dispatcher_that_this_build_lacks() {
     assert_eq!(
         errors(json!({"records": {"alerts": ["kinesis"]}, "kinesis": {"max_retries": 3}})),
         [format!(
-            "records.alerts: this build has no dispatcher \"kinesis\"; it has logger, kafka, {}mqtt, redis, http, sqlite",
+            "records.alerts: this build has no dispatcher \"kinesis\"; it has logger, kafka, {}mqtt, redis, http, postgres, sqlite",
             if cfg!(feature = "zmq") { "zmq, " } else { "" }
         )]
     );
