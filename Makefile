@@ -21,9 +21,8 @@ test: ## All tests, against real brokers that this starts and stops
 check: ## Formatting, lints, documentation, scripts, dependencies, the chart
 	@scripts/setup check
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo clippy --workspace --all-targets --locked --features full -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --document-private-items
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --features full --document-private-items
 	@scripts/check-tree
 	@scripts/check-chart
 
