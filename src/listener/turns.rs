@@ -3,8 +3,9 @@
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -52,17 +53,23 @@ const PROMPT: Duration = Duration::from_millis(50);
 /// A peer that answers promptly keeps its turn, so that of many that come at once the first are done before the last
 /// begin: all of them half done at the same time would take more memory, and more time, since none of it would stay in
 /// the caches. Whoever is slower has no turn while it is waited for, and does not stand behind those that have not begun,
-/// so that nobody keeps others waiting for more than [`PROMPT`].
+/// so that nobody keeps others waiting for more than [`PROMPT`], and many that answer nothing not even for that.
 #[derive(Debug)]
 pub(super) struct Turns {
     first_steps: Semaphore,
     other_steps: Semaphore,
+    /// How many peers in a row have let [`PROMPT`] pass: after a few, no turn is kept for the next ones, until one is
+    /// prompt again.
+    late_in_a_row: AtomicUsize,
 }
+
+/// So many peers in a row may be late before no turn is kept for the next.
+const LATE_IN_A_ROW: usize = 4;
 
 impl Turns {
     pub(super) fn new(limit: usize) -> Self {
         let line = || Semaphore::new(limit.min(Semaphore::MAX_PERMITS));
-        Self { first_steps: line(), other_steps: line() }
+        Self { first_steps: line(), other_steps: line(), late_in_a_row: AtomicUsize::new(0) }
     }
 
     /// Starts work and polls it to its end, each time in a turn. The claim of `place` is firm from one wake-up of the
@@ -80,11 +87,15 @@ impl Turns {
             if let Poll::Ready(output) = step {
                 return output;
             }
-            if is_prompt {
-                is_prompt = woken_within(PROMPT).await;
-            } else {
+            if !is_prompt || self.late_in_a_row.load(Ordering::Relaxed) >= LATE_IN_A_ROW {
                 drop(turn.take());
+                let asleep = Instant::now();
                 woken().await;
+                self.waited(asleep.elapsed() < PROMPT);
+                is_prompt = false;
+            } else {
+                is_prompt = woken_within(PROMPT).await;
+                self.waited(is_prompt);
             }
             if is_prompt {
                 place.claim(Claim::Firm);
@@ -93,6 +104,16 @@ impl Turns {
                 drop(turn.take());
                 turn = Some(next(&self.other_steps, place).await);
             }
+        }
+    }
+}
+
+impl Turns {
+    fn waited(&self, is_prompt: bool) {
+        if is_prompt {
+            self.late_in_a_row.store(0, Ordering::Relaxed);
+        } else {
+            self.late_in_a_row.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
@@ -135,7 +156,6 @@ async fn woken_within(limit: Duration) -> bool {
 mod tests {
     use std::net::IpAddr;
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use tokio::sync::oneshot;
 
@@ -165,6 +185,24 @@ mod tests {
         }
         answer.send(()).unwrap();
         assert_eq!(tokio::time::timeout(PATIENCE, slow).await.unwrap().unwrap(), Ok(()));
+    }
+
+    #[tokio::test]
+    async fn many_that_answer_nothing_keep_nobody_from_a_turn_for_long() {
+        const STALLED: u32 = 100;
+        let turns = Arc::new(Turns::new(1));
+        let mut never = Vec::new();
+        for _ in 0..STALLED {
+            let (answer, waits) = oneshot::channel::<()>();
+            never.push(answer);
+            let turns = Arc::clone(&turns);
+            tokio::spawn(async move { turns.compute(&place(), || waits).await });
+        }
+        tokio::task::yield_now().await;
+        let start = Instant::now();
+        let place = place();
+        turns.compute(&place, || std::future::ready(())).await;
+        assert!(start.elapsed() < PROMPT * STALLED / 2, "{:?}", start.elapsed());
     }
 
     #[tokio::test]
