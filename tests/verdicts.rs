@@ -115,7 +115,7 @@ fn bad() -> Vec<(Value, &'static str)> {
         (json!({"port": "443"}), "port: "),
         (json!({"records": {"V": []}}), "unknown_dispatch_rule"),
         (json!({"records": {"V": ["nowhere"]}}), "records.V: "),
-        (json!({"records": {"V": ["zmq"]}}), "records.V: "),
+        (json!({"records": {"V": ["kinesis"]}}), "records.V: "),
         (json!({"reliable_ack_sources": {"V": "logger"}}), "logger cannot"),
         (json!({"tls": null}), "tls config is empty"),
         (json!({"shutdown": {"drain": "20s", "deadline": "20s"}}), "shutdown.drain: "),
