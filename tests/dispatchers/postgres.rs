@@ -249,7 +249,7 @@ async fn a_table_that_somebody_has_locked_delays_its_own_records_only_until_it_i
 async fn what_keeps_it_from_starting_is_named() {
     let server = Postgres::start();
     let topics = Topics::new([]);
-    let refused = async |config: config::Postgres| postgres::connect(&config, &topics).await.err().expect("refused");
+    let refused = async |config: config::Postgres| postgres::connect(&config, &topics).await.expect_err("refused");
     let hypertable = refused(config::Postgres { hypertable: true, ..config(&server) }).await;
     assert!(matches!(hypertable, ConnectError::Config { .. }));
     assert!(hypertable.to_string().contains("postgres.hypertable: this database has no TimescaleDB"), "{hypertable}");
