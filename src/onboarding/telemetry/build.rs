@@ -46,7 +46,7 @@ impl std::str::FromStr for Wanted {
     }
 }
 
-/// What vehicles are told. Whether it is good is up to [`super::judge`].
+/// What vehicles are told. Whether it is good is up to [`super::judge()`].
 #[must_use]
 pub fn build(hostname: &str, port: u16, ca: &str, wanted: &[Wanted], alert_types: &[String]) -> Map<String, Value> {
     let fields = wanted.iter().map(|wanted| (wanted.name.clone(), field(wanted))).collect();

@@ -45,7 +45,7 @@ impl Document {
     /// Reads one.
     ///
     /// # Errors
-    /// [`DocumentError`]. What the configuration holds is up to [`judge`].
+    /// [`DocumentError`]. What the configuration holds is up to [`judge()`].
     pub fn parse(bytes: &[u8]) -> Result<Self, DocumentError> {
         let form = |member, expected| DocumentError::Form { member, expected };
         let Value::Object(mut document) = serde_json::from_slice(bytes)? else {
